@@ -24,6 +24,7 @@ from tallystream.schemas.port import PlannedRequest, SentEntity, SinkTerm, Sweep
 from tallystream.schemas.reconciliation import ReconciledDay
 from tallystream.schemas.rows import HourCost, SessionHourCost
 from tallystream.schemas.usage import UsageBatch
+from tallystream.schemas.witness import WitnessBatch
 
 SCHEMA_HEADER: Final = "schema"
 """The message header that names a message's schema and its version: `usage-batch/1`."""
@@ -74,6 +75,7 @@ CATALOGUE: Final = {
     for schema in (
         MessageSchema("usage-batch", 1, UsageBatch, topics.USAGE, "connection_id|session_id"),
         MessageSchema("call-batch", 1, CallBatch, topics.CALLS, "'calls'"),
+        MessageSchema("witness-batch", 1, WitnessBatch, topics.WITNESS, "connection_id|session_id"),
         MessageSchema("session-hour-cost", 1, SessionHourCost, topics.SESSION_HOURS, "connection_id|session_id|hour"),
         MessageSchema("hour-cost", 1, HourCost, topics.HOURS, "partition|connection_id|hour|model|team"),
         MessageSchema("session-link", 1, SessionLink, topics.SESSION_LINKS, "connection_id|session_id"),

@@ -174,6 +174,20 @@ class ExporterStatus(BaseModel):
     """Times Kafka did not answer since it started."""
 
 
+class CoverageStatus(BaseModel):
+    """A connection of which a witness saw more tokens in the last day than were counted."""
+
+    connection_id: str
+    client: str
+    counted: int
+    witnessed: int
+    missing: int
+    witness: str
+    """The signal that tells most: spans or metrics."""
+    versions: list[str]
+    """Versions of the client."""
+
+
 class LedgerStatus(BaseModel):
     """A ledger's progress."""
 
@@ -188,6 +202,8 @@ class LedgerStatus(BaseModel):
     """Records read since it started that are invalid for their topic."""
     read: list[ReadPosition]
     """How far each topic is in the database."""
+    coverage: list[CoverageStatus] = []
+    """Connections with missing tokens, those with most first."""
 
 
 class ConsoleStatus(BaseModel):

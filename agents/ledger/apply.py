@@ -150,6 +150,11 @@ class Writer:
                     removed += self._database.execute(
                         "DELETE FROM dead_letter WHERE partition = ? AND record_offset < ?", (partition, begin)
                     )
+            if topic == self._topics.witness.name:
+                with self._database.writing():
+                    removed += self._database.execute(
+                        "DELETE FROM witness WHERE partition = ? AND record_offset < ?", (partition, begin)
+                    )
             if topic == rows:
                 while found := self._expire_rows(partition, begin):
                     removed += found

@@ -41,5 +41,7 @@ class LedgerConfig:
     """Time between two checks that the topics are still the same ones."""
     expire: float = 600.0
     """Time between two removals of rows whose records retention has removed."""
+    coverage: float = 120.0
+    """Time between two comparisons of what was counted with what was witnessed."""
     hung: float = 120.0
     """Time without progress after which the ledger is unhealthy."""

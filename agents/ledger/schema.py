@@ -14,7 +14,7 @@ from tallystream.agents.ledger.store.database import Database, Dialect
 from tallystream.schemas.rows import SUM_COUNTS
 from tallystream.schemas.usage import ATTRIBUTION_KEYS
 
-VERSION = 3
+VERSION = 4
 """Of the tables. A database with a higher one belongs to a newer release."""
 LO = 10**9
 """Pico-dollars of one unit of `*_hi`."""
@@ -104,13 +104,34 @@ _THIRD = (
     " parent_session_id {text} NOT NULL, PRIMARY KEY (connection_id, session_id))",
     "CREATE INDEX session_link_by_parent ON session_link (connection_id, parent_session_id)",
 )
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD)
+_FOURTH = (
+    "CREATE TABLE witness (connection_id {text} NOT NULL, session_id {text} NOT NULL, source {text} NOT NULL,"
+    " id {text} NOT NULL, hour {int} NOT NULL, client {text} NOT NULL, version {text} NOT NULL,"
+    " cumulative {int} NOT NULL, input_tokens {int} NOT NULL, output_tokens {int} NOT NULL, partition {int} NOT NULL,"
+    " record_offset {int} NOT NULL, PRIMARY KEY (connection_id, session_id, source, id, hour)){clustered}",
+    "CREATE INDEX witness_by_hour ON witness (hour)",
+    "CREATE INDEX witness_by_record ON witness (partition, record_offset)",
+)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH)
 """Statements that lead from each version to the next, beginning with an empty database."""
 VIEWS = (
     "sessions", "session_hours", "session_links", "hours", "models", "teams", "connections", "synced", "dead_letters",
     "dead_letter_reasons", "openai_billed_days", "openai_used_days", "reconciled_days", "reconciled_causes",
+    "witnessed_hours",
 )  # fmt: skip
 """The public views; columns are only added."""
+
+
+_NEW = (
+    "w.{name} - coalesce(CASE WHEN w.cumulative = 1 THEN lag(w.{name})"
+    " OVER (PARTITION BY w.connection_id, w.session_id, w.source, w.id ORDER BY w.hour) END, 0)"
+)
+WITNESSED = (
+    "SELECT w.connection_id, w.session_id, w.hour, w.client, w.source, w.version,"
+    f" {', '.join(f'{_NEW.format(name=name)} AS {name}' for name in ('input_tokens', 'output_tokens'))} FROM witness w"
+)
+"""The witnesses' new tokens of each hour. A cumulative count is the highest of its hour, so that of the hour before is
+taken off it."""
 
 
 def migrate(database: Database) -> bool:
@@ -239,6 +260,10 @@ def views(dialect: Dialect, usd: str = "") -> dict[str, str]:
         " sum(requests) AS requests, sum(records) AS records FROM activity GROUP BY connection_id, signal",
         "dead_letters": f"SELECT source, reason, detail, {time('at')} AS at, connection_id, client, session_id,"
         " document FROM dead_letter",
+        "witnessed_hours": "SELECT connection_id, session_id,"
+        f" {hour('hour')} AS hour, client, source, max(version) AS version, sum(input_tokens) AS input_tokens,"
+        f" sum(output_tokens) AS output_tokens FROM ({WITNESSED}) q"
+        " GROUP BY connection_id, session_id, hour, client, source",
         "dead_letter_reasons": f"SELECT reason, count(*) AS letters, max({time('at')}) AS newest FROM dead_letter"
         " GROUP BY reason",
         "openai_billed_days": f"SELECT day, nullif(model, '') AS model, nullif(project_id, '') AS project_id,"

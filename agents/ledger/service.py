@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from tallystream.agents.ledger.apply import Writer
 from tallystream.agents.ledger.config import LedgerConfig
+from tallystream.agents.ledger.coverage_watch import CoverageWatch
 from tallystream.agents.ledger.errors import LedgerDamagedError
 from tallystream.agents.ledger.metrics import LedgerMetrics
 from tallystream.agents.ledger.small_topics import sources_of
@@ -18,6 +19,7 @@ from tallystream.agents.ledger.store.database import Database
 from tallystream.agents.ledger.store.open import open_database
 from tallystream.agents.ledger.store.sqlite import rename_aside
 from tallystream.schemas.errors import RetryableError, UnreachableError
+from tallystream.schemas.hours import hour_of
 from tallystream.schemas.status import LedgerStatus, ReadPosition
 from tallystream.streams.identity import Identity, read_identity
 from tallystream.streams.kafka.errors import TopicRecreatedError
@@ -30,6 +32,8 @@ from tallystream.streams.service.ops import Health
 log = structlog.get_logger()
 TELL_EVERY = 60.0
 """Seconds between two log lines about an outage that continues."""
+COVERAGE_SHARE = 50
+"""Comparing coverage takes at most one part in so many of the time, because nothing is written meanwhile."""
 T = TypeVar("T")
 
 
@@ -44,6 +48,7 @@ class Ledger:
         self._config = config
         self._clock = clock or SystemClock()
         self._metrics = LedgerMetrics(registry)
+        self._coverage = CoverageWatch(registry)
         self._moved = self._clock.monotonic()
         self._active = False
         self._caught_up = False
@@ -94,13 +99,14 @@ class Ledger:
             self._active = True
             self._metrics.active.set(1)
             try:
-                await self._follow(writer, identity)
+                await self._follow(database, writer, identity)
             except TopicRecreatedError as exc:
                 await _thread(writer.set_aside)
                 self._tell_set_aside(exc.message)
         finally:
             self._active = False
             self._metrics.active.set(0)
+            self._coverage.forget()
             await _thread(database.close)
 
     async def _until_writer(self, database: Database) -> None:
@@ -123,10 +129,11 @@ class Ledger:
     async def _identity(self, writer: Writer) -> Identity:
         return await read_identity(self._config.kafka, self._config.topics.prefix, writer.sources)
 
-    async def _follow(self, writer: Writer, identity: Identity) -> None:
+    async def _follow(self, database: Database, writer: Writer, identity: Identity) -> None:
         self._positions = await _thread(writer.positions)
         looked = self._clock.monotonic()
         expired: float | None = None
+        compare_at = 0.0
         async with TopicFollower(self._config.kafka, writer.sources, self._positions) as tail:
             while True:
                 batches = await self._gather(tail)
@@ -146,6 +153,11 @@ class Ledger:
                     expired = now
                     begins = await tail.begins()
                     self._metrics.expired.inc(await _thread(lambda: writer.expire(begins)))  # noqa: B023 - awaited here
+                if not tail.behind and now >= compare_at:
+                    hour = hour_of(self._clock.now_ns())
+                    await _thread(lambda: self._coverage.look(database, hour))  # noqa: B023 - awaited here
+                    took = self._clock.monotonic() - now
+                    compare_at = now + max(self._config.coverage, took * COVERAGE_SHARE)
                 self._behind = tail.behind
                 self._metrics.behind.set(self._behind)
                 self._moved = self._clock.monotonic()
@@ -216,6 +228,7 @@ class Ledger:
             caught_up=self._caught_up,
             behind=self._behind,
             unreadable=self._unreadable,
+            coverage=self._coverage.status(),
             read=[
                 ReadPosition(topic=topic, partition=partition, offset=position.offset)
                 for (topic, partition), position in sorted(self._positions.items())

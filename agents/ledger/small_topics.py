@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from tallystream.agents.ledger import records as decode
 from tallystream.agents.ledger.store.database import Database
+from tallystream.agents.ledger.witnesses import apply as witness
 from tallystream.schemas import keys
 from tallystream.streams.kafka.topics import Topics, TopicSpec
 
@@ -51,7 +52,7 @@ def sources_of(topics: Topics) -> tuple[TopicSpec, ...]:
     """Return the topics that a ledger is built from."""
     return (
         topics.session_hour_rows, topics.connections, topics.session_links, topics.activity, topics.deadletters,
-        topics.openai_days, topics.reconciliation_days,
+        topics.openai_days, topics.reconciliation_days, topics.witness,
     )  # fmt: skip
 
 
@@ -60,6 +61,7 @@ def tables_of(topics: Topics) -> Mapping[str, Apply]:
     return {
         topics.connections.name: _keyed("connection", _CONNECTION, 1, decode.connection_row),
         topics.session_links.name: _keyed("session_link", _LINK, 2, decode.link_row),
+        topics.witness.name: witness,
         topics.activity.name: _keyed("activity", _ACTIVITY, 3, decode.activity_row),
         topics.deadletters.name: _dead_letters,
         topics.openai_days.name: _days,

@@ -29,6 +29,8 @@ _TEMPORARY = (
     f"fresh (n {{int}}, line {{int}}, attribution {{int}}, {_COUNTS}, {_MONEY}, PRIMARY KEY (n, line, attribution))",
     "lost (hour {int}, line {int}, team {int}, PRIMARY KEY (hour, line, team))",
     "touched (session {int} PRIMARY KEY)",
+    "staged_witness (connection_id {text}, session_id {text}, source {text}, id {text}, hour {int}, client {text},"
+    " version {text}, cumulative {int}, input_tokens {int}, output_tokens {int}, partition {int}, record_offset {int})",
     "staged_key (a {text}, b {text}, c {text})",
 )
 STAGED = (

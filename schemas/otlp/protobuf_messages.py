@@ -25,6 +25,7 @@ _TYPES = {
     "int64": FieldDescriptorProto.TYPE_INT64,
     "double": FieldDescriptorProto.TYPE_DOUBLE,
     "fixed64": FieldDescriptorProto.TYPE_FIXED64,
+    "sfixed64": FieldDescriptorProto.TYPE_SFIXED64,
 }
 
 _MESSAGES: dict[str, dict[int, str]] = {
@@ -88,6 +89,19 @@ _MESSAGES: dict[str, dict[int, str]] = {
     "ScopeMetrics": {2: "repeated Metric metrics"},
     "ResourceMetrics": {2: "repeated ScopeMetrics scopes"},
     "MetricsRequest": {1: "repeated ResourceMetrics resources"},
+    "NumberPoint": {
+        2: "fixed64 start_time_unix_nano",
+        3: "fixed64 time_unix_nano",
+        4: "double as_double",
+        6: "sfixed64 as_int",
+        7: "map attributes",
+    },
+    "HistogramPoint": {
+        2: "fixed64 start_time_unix_nano",
+        3: "fixed64 time_unix_nano",
+        5: "double sum",
+        9: "map attributes",
+    },
     "ResponsePartial": {1: "int64 rejected", 2: "string error_message"},
     "Response": {1: "ResponsePartial partial_success"},
     "Detail": {1: "string type_url", 2: "bytes value"},
@@ -143,6 +157,8 @@ SpansRequest: Any = _classes["SpansRequest"]
 SpanIdsMessage: Any = _classes["SpanIds"]
 SpanMessage: Any = _classes["Span"]
 MetricsRequest: Any = _classes["MetricsRequest"]
+NumberPointMessage: Any = _classes["NumberPoint"]
+HistogramPointMessage: Any = _classes["HistogramPoint"]
 ExportResponse: Any = _classes["Response"]
 Status: Any = _classes["Status"]
 RetryInfo: Any = _classes["RetryInfo"]

@@ -80,7 +80,10 @@ class Acceptance:
         quotas: Quotas,
         turns: Turns,
         metrics: Metrics,
+        *,
+        witnessed: bool = True,
     ) -> None:
+        self._witnessed = witnessed
         self._quotas = quotas
         self._pauses = Pauses()
         self._turns = turns
@@ -158,6 +161,8 @@ class Acceptance:
         if decoded.logs is not None:
             self._quotas.dead_letters(destination.key, destination.quota, len(decoded.logs.rejected))
         self._metrics.took(destination.provider, decoded.signal, size, decoded.records)
+        if decoded.left_out:
+            self._metrics.witnesses_left_out.inc(decoded.left_out)
         await destination.accept(decoded, built)
         return self._answer(decoded, destination.provider)
 
@@ -180,16 +185,22 @@ class Acceptance:
             plain = self._light(body, limit)
             if plain is not None:
                 with lease.more(PARSED_COST * len(plain)):
-                    return _decode(plain, encoding, signal, destination, raw)
+                    return self._decode(plain, encoding, signal, destination, raw)
         loop = asyncio.get_running_loop()
         if body.coding:
             plain = await loop.run_in_executor(self._workers, decompress, raw, body.coding, limit)
             lease.take(len(plain))
         else:
             plain = raw
-        work = partial(_decode, plain, encoding, signal, destination, raw)
+        work = partial(self._decode, plain, encoding, signal, destination, raw)
         with lease.more(min(PARSED_COST * len(plain), PARSED_MOST + 2 * len(plain))):
             return await loop.run_in_executor(self._workers, work)
+
+    def _decode(
+        self, plain: bytes, encoding: Encoding, signal: Signal | None, destination: Destination, raw: bytes
+    ) -> _Processed:
+        decoded = decode(plain, encoding, signal, destination.limits, witnessed=self._witnessed)
+        return _Processed(len(plain), decoded, destination.build(decoded, raw))
 
     @staticmethod
     def _light(body: Body, limit: int) -> bytes | None:
@@ -219,13 +230,6 @@ class Acceptance:
             if record.reason is Reason.UNRECOGNISED_USAGE:
                 self._metrics.unrecognised.labels(provider).inc(number)
         return Accepted(decoded.signal, logs.lost, _why(logs.lost, logs.rejected[0]))
-
-
-def _decode(
-    plain: bytes, encoding: Encoding, signal: Signal | None, destination: Destination, raw: bytes
-) -> _Processed:
-    decoded = decode(plain, encoding, signal, destination.limits)
-    return _Processed(len(plain), decoded, destination.build(decoded, raw))
 
 
 def _why(lost: int, first: Rejected) -> str:

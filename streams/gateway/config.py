@@ -55,6 +55,8 @@ class GatewayConfig:
     """A producer whose records wait this long without an ack is replaced."""
     refresh_timeout: float = 1.0
     """Maximum time that a request with an unknown ingest id waits for the registry to catch up."""
+    witnessed: bool = True
+    """Whether to read what metrics and spans say of usage that is counted from logs, for `tallystream coverage`."""
     quota: Quota = field(default_factory=Quota)
     """Quota of each connection without its own."""
     stop_timeout: float = 10.0

@@ -75,11 +75,14 @@ class ConnectionDestination:
         self.quota = connection.quota
 
     def build(self, decoded: Decoded, raw: bytes) -> Sequence[Message]:
-        """Return the messages: usage, sightings of calls, links between sessions, and dead letters."""
-        if decoded.logs is None or decoded.is_empty:
+        """Return the messages: usage, sightings of calls, links between sessions, witnesses, and dead letters."""
+        if decoded.is_empty:
             return ()
         connection_id = self._connection.connection_id
-        usage = self._messages.usage(decoded.logs.packs, connection_id)
+        witnesses = self._messages.witnesses(decoded.witnesses, connection_id) if decoded.witnesses else []
+        if decoded.logs is None:
+            return witnesses
+        usage = self._messages.usage(decoded.logs.packs, connection_id) + witnesses
         if decoded.sightings:
             usage += self._messages.calls(decoded.sightings, connection_id)
         if decoded.links:

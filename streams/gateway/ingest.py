@@ -1,5 +1,5 @@
-"""Turns a body into Kafka messages: usage, sightings of model calls and dead letters; and counts records for
-metrics.
+"""Turns a body into Kafka messages: usage, sightings of model calls, links, witnesses and dead letters; and counts
+records for metrics.
 """
 
 from __future__ import annotations
@@ -9,15 +9,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tallystream.schemas import calls, links, packing
+from tallystream.schemas import calls, links, packing, witness
 from tallystream.schemas.clients import LogsResult, Pack, Rejected, normalise_logs
 from tallystream.schemas.clients.genai import SightingPack, read_sightings
-from tallystream.schemas.clients.links import FoundLink, session_links
+from tallystream.schemas.clients.links import FoundLink, session_links, span_links
+from tallystream.schemas.clients.witnesses import Witnesses, WitnessPack, read_metrics
 from tallystream.schemas.connections import Signal
 from tallystream.schemas.dead_letter_builder import dead_letter
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.otlp import LIMITS, Encoding, Limits, detect_signal, inspect
-from tallystream.streams.gateway.message import CALLS_SCHEMA, DEAD_LETTER_SCHEMA, LINK_SCHEMA, USAGE_SCHEMA, Message
+from tallystream.streams.gateway.message import (
+    CALLS_SCHEMA,
+    DEAD_LETTER_SCHEMA,
+    LINK_SCHEMA,
+    USAGE_SCHEMA,
+    WITNESS_SCHEMA,
+    Message,
+)
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.service.clock import Clock, utc
 
@@ -33,15 +41,22 @@ class Decoded:
     """Sightings of model calls in spans."""
     links: list[FoundLink] = field(default_factory=list)
     """Which session started which."""
+    witnesses: list[WitnessPack] = field(default_factory=list)
+    """What metrics and spans say of usage that is counted from logs."""
+    left_out: int = 0
+    """Statements of witnesses that could not be read, or were too many."""
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to store."""
-        return self.logs is None or not (self.logs.packs or self.logs.rejected or self.sightings or self.links)
+        counted = self.logs is not None and (self.logs.packs or self.logs.rejected)
+        return not (counted or self.sightings or self.links or self.witnesses)
 
 
-def decode(body: bytes, encoding: Encoding, signal: Signal | None, limits: Limits = LIMITS) -> Decoded:
-    """Decode a body.
+def decode(
+    body: bytes, encoding: Encoding, signal: Signal | None, limits: Limits = LIMITS, *, witnessed: bool = True
+) -> Decoded:
+    """Decode a body. `witnessed`: also read what metrics and spans say of usage that is counted from logs.
 
     Raises:
         InvalidBodyError: it does not match the request's headers, or exceeds a limit.
@@ -53,8 +68,14 @@ def decode(body: bytes, encoding: Encoding, signal: Signal | None, limits: Limit
         logs = normalise_logs(body, encoding, limits)
         return Decoded(signal, logs.records, logs, links=session_links(body, encoding, limits))
     if signal == "traces":
-        spans = read_sightings(body, encoding, limits)
-        return Decoded(signal, spans.records, LogsResult(spans.records, [], spans.rejected), spans.packs)
+        found = Witnesses()
+        spans = read_sightings(body, encoding, limits, found if witnessed else None)
+        logs = LogsResult(spans.records, [], spans.rejected)
+        links = span_links(body, encoding, limits)
+        return Decoded(signal, spans.records, logs, spans.packs, links, list(found.packs.values()), found.left_out)
+    if witnessed:
+        records, found = read_metrics(body, encoding, limits)
+        return Decoded(signal, records, None, witnesses=list(found.packs.values()), left_out=found.left_out)
     return Decoded(signal, inspect(body, encoding, signal, limits), None)
 
 
@@ -71,6 +92,7 @@ class Messages:
         self._usage = topics.usage.name
         self._calls = topics.calls.name
         self._links = topics.session_links.name
+        self._witness = topics.witness.name
         self._deadletters = topics.deadletters.name
         self.user = user
         self._clock = clock
@@ -98,6 +120,14 @@ class Messages:
     def links(self, found: list[FoundLink], connection_id: str) -> list[Message]:
         """Return the links between sessions as messages."""
         return [Message(self._links, *links.message(link, connection_id), LINK_SCHEMA) for link in found]
+
+    def witnesses(self, packs: list[WitnessPack], connection_id: str) -> list[Message]:
+        """Return what metrics and spans say as messages."""
+        return [
+            Message(self._witness, key, value, WITNESS_SCHEMA)
+            for pack in packs
+            for key, value in witness.messages(pack, connection_id)
+        ]
 
     def rejected(self, rejected: list[Rejected], digest: str, connection_id: str | None) -> list[Message]:
         """Return dead letters for the rejected records. A body that is sent again produces the same keys."""

@@ -11,6 +11,7 @@ from tallystream.schemas.connections import Activity
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.links import SessionLink
 from tallystream.schemas.usage import UsageBatch
+from tallystream.schemas.witness import WitnessBatch
 from tallystream.streams.kafka.partitioning import partition_of
 from tallystream.streams.kafka.topics import Topics
 
@@ -40,6 +41,7 @@ CALLS_SCHEMA = schema_of(CallBatch).header.decode()
 USAGE_SCHEMA = schema_of(UsageBatch).header.decode()
 ACTIVITY_SCHEMA = schema_of(Activity).header.decode()
 LINK_SCHEMA = schema_of(SessionLink).header.decode()
+WITNESS_SCHEMA = schema_of(WitnessBatch).header.decode()
 DEAD_LETTER_SCHEMA = schema_of(DeadLetter).header.decode()
 
 
@@ -55,5 +57,7 @@ def place_of(message: Message, partitions: Mapping[str, int]) -> Place:
 
 def partition_counts(topics: Topics) -> Mapping[str, int]:
     """Return the partition count of each topic the gateway writes."""
-    written = (topics.usage, topics.calls, topics.session_links, topics.deadletters, topics.activity)
+    written = (
+        topics.usage, topics.calls, topics.session_links, topics.witness, topics.deadletters, topics.activity,
+    )  # fmt: skip
     return {spec.name: spec.partitions for spec in written}

@@ -75,6 +75,11 @@ class Metrics:
             "Log records, metric points and spans in accepted requests.",
             ("provider", "signal"),
         )
+        self.witnesses_left_out = counter(
+            "tallystream_gateway_witness_statements_left_out_total",
+            "Metric points and spans of a client that is counted from its logs, whose token counts could not be read or"
+            " that were too many in one body. Coverage lacks them; no cost does.",
+        )
         self.events = counter(
             "tallystream_gateway_usage_events_total",
             "Usage events accepted, including duplicates, which the worker suppresses.",

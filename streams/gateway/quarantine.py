@@ -18,8 +18,8 @@ from typing import Any, Final
 import orjson
 import structlog
 
-from tallystream.schemas import calls
-from tallystream.schemas.clients import Pack, Rejected
+from tallystream.schemas import calls, witness
+from tallystream.schemas.clients import LogsResult, Pack, Rejected
 from tallystream.schemas.clients.genai import SightingPack
 from tallystream.schemas.clients.links import FoundLink
 from tallystream.schemas.connections import Quota
@@ -64,8 +64,8 @@ class QuarantineDestination:
 
     def build(self, decoded: Decoded, raw: bytes) -> bytes:
         """Return the document to store, with users' names replaced; empty when there is nothing to store."""
-        logs = decoded.logs
-        if logs is None or decoded.is_empty:
+        logs = decoded.logs or LogsResult(decoded.records, [], [])
+        if decoded.is_empty:
             return b""
         document = {
             "version": VERSION,
@@ -74,6 +74,7 @@ class QuarantineDestination:
             "signal": decoded.signal,
             "sightings": [calls.to_wire(pack, self._messages.user) for pack in decoded.sightings],
             "links": [list(link) for link in decoded.links],
+            "witnesses": [witness.to_wire(pack) for pack in decoded.witnesses],
             "packs": [self._named(asdict(pack)) for pack in logs.packs],
             "rejected": [self._named(asdict(record)) for record in logs.rejected],
         }
@@ -195,6 +196,7 @@ class Quarantine:
             ]
         packs = [Pack(**pack) for pack in document["packs"]]
         sightings = [calls.from_wire(pack) for pack in document.get("sightings", ())]
+        witnesses = [witness.from_wire(pack) for pack in document.get("witnesses", ())]
         links = [FoundLink(*link) for link in document.get("links", ())]
         rejected = [Rejected(**(record | {"reason": Reason(record["reason"])})) for record in document["rejected"]]
         letters = self._messages.already_named().rejected(rejected, document["digest"], connection_id)
@@ -207,7 +209,8 @@ class Quarantine:
         self._activity.note(connection_id, document.get("signal", "logs"), document["records"])
         named = self._messages.already_named()
         usage = named.usage(packs, connection_id) + named.calls(sightings, connection_id)
-        return usage + named.links(links, connection_id) + letters
+        usage += named.links(links, connection_id) + named.witnesses(witnesses, connection_id)
+        return usage + letters
 
     def _strangers(self, packs: list[Pack], sightings: list[SightingPack], digest: str, refusal: str) -> list[Message]:
         events = [(pack.client, pack.session_id, event) for pack in packs for event in pack.events]

@@ -213,6 +213,7 @@ class Gateway:
             Quotas(config.quota, self._clock),
             Turns(self._clock),
             self.metrics,
+            witnessed=config.witnessed,
         )
         budget = Budget(config.max_held_bytes, config.retry_after)
         self._handler = handler = Handler(config, self._acceptance, budget, replies, self.metrics, self._all_ready)

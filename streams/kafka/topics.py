@@ -89,6 +89,14 @@ class Topics:
         return self._spec(topic_names.HOURS, self.partitions, ROWS, promised=True)
 
     @property
+    def witness(self) -> TopicSpec:
+        """WitnessBatch by `connection|session`: what metrics and spans say of usage that logs are counted for. It is
+        no cost, so a 200 does not promise it to survive the loss of a broker.
+        """
+        config = {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS)}
+        return self._spec(topic_names.WITNESS, self.partitions, config)
+
+    @property
     def session_links(self) -> TopicSpec:
         """SessionLink by `connection|session`: which session started which; kept as long as rows are."""
         return self._spec(topic_names.SESSION_LINKS, 1, ROWS, promised=True)
@@ -180,6 +188,7 @@ class Topics:
             self.session_hour_rows,
             self.hour_rows,
             self.session_links,
+            self.witness,
             self.connections,
             self.activity,
             self.deadletters,

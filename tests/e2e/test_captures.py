@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import SHARED
-from tests.support.product import product
+from tests.support.product import Product, product
 from tests.support.replay import Capture, Totals, post
 
 TOKENS = ("requests", "input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool")
@@ -82,3 +82,26 @@ def test_recorded_runs_cost_exactly_what_was_served(tmp_path: Path) -> None:
             got = {(row["session_id"], row["hour"], row["model"]): row["requests"] for row in rows}
             assert {key: n for key, n in got.items() if key in hours} == hours
             assert running.json("deadletters", "list")["deadletters"] == []
+        told = [row for row in coverage_of(running, connection) if row["witness"]]
+        assert {row["session_id"] for row in told} <= {session for session, _ in want}
+        assert len(told) >= 15
+        assert all((row["missing_tokens"], row["seen_share"]) == (0, "1.0000") for row in told)
+        lost = running.json("connections", "create", "codex", "--name", "without logs")
+        dropped = next(capture for capture in captures if capture.name == "codex-binary-subagent")
+        for body in dropped.bodies():
+            if body.signal != "logs":
+                assert post(lost[f"{body.signal}_url"], body) == 200
+        missing = {row["session_id"]: row["missing_tokens"] for row in coverage_of(running, lost)}
+        assert missing == {one["session_id"]: served(one["totals"]) for one in dropped.truth["totals"]}
+
+
+def coverage_of(running: Product, connection: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the coverage of a connection's sessions."""
+    asked = ("coverage", "--by", "session", "--since", "3650d", "--connection", connection["connection_id"])
+    rows: list[dict[str, Any]] = running.json(*asked)["rows"]
+    return rows
+
+
+def served(totals: dict[str, int]) -> int:
+    """Return the tokens of a session; OpenAI's input includes cached ones."""
+    return totals["input"] + totals["output"]

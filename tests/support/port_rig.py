@@ -244,7 +244,7 @@ def expected_session(rows: list[Row]) -> Row:
             "output_tokens": sums["output"], "reasoning_tokens": sums["reasoning"], "tool_tokens": sums["tool"],
             "model_names": sorted({bucket["model"] for bucket in buckets}),
             "user": None, "team_name": max(teams, key=lambda team: teams[team]), "repo": "acme/app", "branch": None,
-            "env": None, "host": None, "cost_center": None,
+            "env": None, "host": None, "cost_center": None, "agent": None, "billing": None,
         },
         "relations": {
             "connection": rows[0]["connection_id"], "models": sorted({bucket["model"] for bucket in buckets}),

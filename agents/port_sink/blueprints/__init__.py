@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from typing import Any
 
-__all__ = ["OURS", "PAGE", "SESSION_HOUR", "Blueprint", "load", "ordered", "targets"]
+__all__ = ["LATER", "OURS", "PAGE", "SESSION_HOUR", "Blueprint", "load", "ordered", "targets"]
 
 Blueprint = dict[str, Any]
 
@@ -25,6 +25,11 @@ OURS = (
     "coding_agent_cost_hour",
     "coding_agent_bill_day",
 )
+
+
+LATER: Mapping[str, frozenset[str]] = {"coding_agent_session": frozenset({"agent", "billing"})}
+"""Properties that a later release gave to a blueprint of ours. Where Port has the blueprint without them, they are left
+out of entities, which Port would refuse otherwise, until `tallystream port blueprints apply` adds them."""
 
 
 def load(*, session_hours: bool = False) -> dict[str, Blueprint]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from tallystream.agents.port_sink.blueprints import LATER
 from tallystream.agents.port_sink.mapping.identifiers import encode
 from tallystream.agents.port_sink.mapping.program import Failure, RawEntity
 from tallystream.schemas.errors import PermanentError
@@ -68,6 +69,8 @@ class Rules:
     """Properties of format date-time."""
     required: tuple[str, ...]
     required_relations: tuple[str, ...]
+    left_out: frozenset[str] = frozenset()
+    """Properties of a later release (`blueprints.LATER`) that this blueprint does not have."""
 
     @classmethod
     def of(cls, blueprint: Mapping[str, Any]) -> Rules:
@@ -78,6 +81,7 @@ class Rules:
             frozenset(name for name, rule in properties.items() if rule.get("format") == "date-time"),
             tuple(schema.get("required") or ()),
             tuple(name for name, rule in relations.items() if rule.get("required")),
+            LATER.get(str(blueprint.get("identifier")), frozenset()) - properties.keys(),
         )
 
 
@@ -111,6 +115,7 @@ def build(raw: RawEntity, row: Any, known: Mapping[str, Rules]) -> Entity:
     properties = body["properties"] = {
         key: value if type(value) in _SIMPLE else _tidy(value, row)
         for key, value in (raw.get("properties") or {}).items()
+        if key not in blueprint.left_out
     }
     for key in blueprint.dates:
         if isinstance(properties.get(key), str):

@@ -176,7 +176,20 @@ def build() -> dashboard.Dashboard:
         .with_panel(
             bars("Tokens by kind", "The kinds do not overlap.", Query(f"sort_desc({range_of('tallystream_exporter_tokens_total', 'kind')})", "{{kind}}"), span=THIRD)
         )
+        .with_panel(
+            grid(
+                "Coverage", "Of the last day: tokens counted, tokens that the client's metrics or spans tell of, and those of them that were not counted.",
+                Query(_covered("counted"), "counted"),
+                Query(_covered("witnessed"), "witnessed"),
+                Query(_covered("missing"), "missing"),
+                by="connection", sort="missing", units={}, span=FULL,
+            )
+        )
     )  # fmt: skip
+
+
+def _covered(what: str) -> str:
+    return f"sum by (connection) (max by (connection, client) (tallystream_ledger_coverage_{what}_tokens))"
 
 
 def _cached() -> str:

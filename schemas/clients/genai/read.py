@@ -7,6 +7,7 @@ The result depends only on the body.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -20,6 +21,7 @@ from tallystream.schemas.clients.genai import spellings
 from tallystream.schemas.clients.genai.counts import Counts, settle
 from tallystream.schemas.clients.genai.sighting import Kind, Sighting
 from tallystream.schemas.clients.logs import Rejected
+from tallystream.schemas.clients.witnesses import SPAN_BYTES, SPAN_NAMES, Witnesses
 from tallystream.schemas.errors import InvalidBodyError, InvalidRecordError, Reason
 from tallystream.schemas.money import MAX_USD, to_pico, to_usd
 from tallystream.schemas.otlp import LIMITS, Encoding, Limits, json_spans, protobuf_spans
@@ -28,6 +30,10 @@ from tallystream.schemas.otlp.spans import BrokenSpan, Hint, Span
 from tallystream.schemas.usage import MAX_SESSION_BYTES
 
 _HINT = Hint(spellings.HINT, spellings.CONTEXT_HINT)
+_WITNESS_HINT = Hint(
+    re.compile(spellings.HINT.pattern + b"|" + SPAN_BYTES.pattern),
+    re.compile(spellings.CONTEXT_HINT.pattern + "|" + SPAN_NAMES.pattern, re.MULTILINE),
+)
 MAX_NODES = 4096
 """Maximum number of spans per body that are kept only for their place in the tree. Further ones are treated as if they
 were in another request."""
@@ -51,15 +57,19 @@ class SpansResult:
     rejected: list[Rejected] = field(default_factory=list)
 
 
-def read_sightings(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> SpansResult:
+def read_sightings(
+    body: bytes, encoding: Encoding, limits: Limits = LIMITS, witnesses: Witnesses | None = None
+) -> SpansResult:
     """Return the sightings of a traces request, in the order of the body.
+
+    `witnesses` collects what spans say of usage that is counted from logs; None leaves them out.
 
     Raises:
         InvalidBodyError: it is not a traces request, or exceeds a limit. Then nothing in it counts.
 
     """
     read_spans = json_spans.read_spans if encoding is Encoding.JSON else protobuf_spans.read_spans
-    spans = read_spans(body, _HINT, limits)
+    spans = read_spans(body, _HINT if witnesses is None else _WITNESS_HINT, limits)
     rejected: list[Rejected] = []
     found: list[tuple[dict[str, Value], Sighting]] = []
     above: dict[tuple[str, str], str] = {}
@@ -70,7 +80,12 @@ def read_sightings(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> 
         if not span.is_identified:
             continue
         seen = None
-        if span.attributes is not None and not _costed_by_logs(span):
+        if span.attributes is None:
+            pass
+        elif _costed_by_logs(span):
+            if witnesses is not None:
+                witnesses.span(span, span.attributes)
+        else:
             try:
                 seen = read_span(span, span.attributes)
             except InvalidRecordError as verdict:

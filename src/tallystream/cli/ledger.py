@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from tallystream.cli.options import cluster, err_console
 
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from tallystream.cli.output.cost_table import Shown
     from tallystream.settings.settings import Settings
     from tallystream.streams.identity import Identity
+    from tallystream.streams.kafka.topic_settings import TopicSpec
 
+T = TypeVar("T")
+Ends = Mapping[tuple[str, int], int]
+"""End offsets by topic and partition."""
 WAIT = 1.5
 """Seconds to wait for a ledger that is almost caught up. Reading the topics would take about as long or longer."""
 CLOSE = 20_000
@@ -29,38 +33,50 @@ async def answer(settings: Settings, query: Query, limit: int, now_ns: int) -> S
         UnreachableError: Kafka did not answer.
 
     """
+
+    def ask(database: Database) -> Shown:
+        from tallystream.agents.ledger.queries.cost import SortedTable, can_sort, cost_table
+
+        if limit and can_sort(query):
+            return SortedTable(database, query, limit, now_ns)
+        return cost_table(database, query)
+
+    return await current(settings, (settings.topics().session_hour_rows,), ask)
+
+
+async def current(settings: Settings, topics: Sequence[TopicSpec], ask: Callable[[Database], T]) -> T | None:
+    """Ask the ledger if it holds all that the topics hold now; None when it does not, or does not exist.
+
+    Raises:
+        UnreachableError: Kafka did not answer.
+
+    """
     from tallystream.agents.ledger.errors import LedgerDamagedError, LedgerUnfitError, LedgerUnreachableError
 
     place = settings.ledger_place()
     if place.url is None and not place.file.exists():
         return None
-    identity, ends = await _extent(settings)
+    identity, ends = await _extent(settings, topics)
     if not ends:
         return None
     try:
-        return await _ask(settings, query, limit, now_ns, identity, ends)
+        return await _ask(settings, identity, ends, ask)
     except (LedgerUnreachableError, LedgerUnfitError, LedgerDamagedError) as exc:
         if place.url is not None:
             err_console.print(f"{exc.message}; reading Kafka instead.", style="yellow", markup=False)
         return None
 
 
-async def _ask(
-    settings: Settings, query: Query, limit: int, now_ns: int, identity: Identity, ends: Mapping[int, int]
-) -> Shown | None:
-    from tallystream.agents.ledger.queries.cost import SortedTable, can_sort, cost_table
+async def _ask(settings: Settings, identity: Identity, ends: Ends, ask: Callable[[Database], T]) -> T | None:
     from tallystream.agents.ledger.store.open import open_database
 
-    topic = settings.topics().session_hour_rows.name
     database = open_database(settings.ledger_place(), read_only=True)
     try:
         for _ in range(int(WAIT / POLL)):
             with database.reading():
-                behind = _behind(database, identity, topic, ends)
+                behind = _behind(database, identity, ends)
                 if behind == 0:
-                    if limit and can_sort(query):
-                        return SortedTable(database, query, limit, now_ns)
-                    return cost_table(database, query)
+                    return ask(database)
             if behind is None or behind > CLOSE:
                 break
             await asyncio.sleep(POLL)
@@ -69,7 +85,7 @@ async def _ask(
     return None
 
 
-def _behind(database: Database, identity: Identity, topic: str, ends: Mapping[int, int]) -> int | None:
+def _behind(database: Database, identity: Identity, ends: Ends) -> int | None:
     """Return how many offsets are missing. None: the ledger is another deployment's, or cannot hold some rows."""
     from tallystream.agents.ledger.apply import identity_of, positions
     from tallystream.agents.ledger.schema import VERSION, get_meta
@@ -78,17 +94,15 @@ def _behind(database: Database, identity: Identity, topic: str, ends: Mapping[in
         return None
     if not identity.matches(identity_of(database)):
         return None
-    if database.rows("SELECT 1 FROM unreadable WHERE topic = ? AND reason = 'unfit' LIMIT 1", (topic,)):
+    unfit = database.rows("SELECT DISTINCT topic FROM unreadable WHERE reason = 'unfit'")
+    if {str(topic) for (topic,) in unfit} & {topic for topic, _ in ends}:
         return None
     have = positions(database)
-    return sum(
-        max(0, end - (have[topic, partition].offset if (topic, partition) in have else 0))
-        for partition, end in ends.items()
-    )
+    return sum(max(0, end - (have[place].offset if place in have else 0)) for place, end in ends.items())
 
 
-async def _extent(settings: Settings) -> tuple[Identity, dict[int, int]]:
-    """Return the identity of the topics, and the current end offsets of the rows topic by partition."""
+async def _extent(settings: Settings, topics: Sequence[TopicSpec]) -> tuple[Identity, Ends]:
+    """Return the identity of the ledger's topics, and the current end offsets of `topics` by name and partition."""
     from aiokafka import TopicPartition
     from aiokafka.errors import KafkaError
 
@@ -99,19 +113,21 @@ async def _extent(settings: Settings) -> tuple[Identity, dict[int, int]]:
     from tallystream.streams.kafka.lifecycle import opened
     from tallystream.streams.kafka.reader import partitions_of
 
-    kafka, topics = cluster(settings), settings.topics()
-    topic = topics.session_hour_rows
-    names = [one.name for one in sources_of(topics)]
+    kafka, prefix = cluster(settings), settings.topics().prefix
+    names = [one.name for one in sources_of(settings.topics())]
     try:
         async with asyncio.timeout(30), opened(new_consumer(kafka)) as consumer:
-            looking = asyncio.create_task(read_identity(kafka, topics.prefix, names))
+            looking = asyncio.create_task(read_identity(kafka, prefix, names))
             try:
-                partitions = await partitions_of(kafka, topic.name)
-                at = [TopicPartition(topic.name, partition) for partition in partitions]
+                at = [
+                    TopicPartition(topic.name, partition)
+                    for topic in topics
+                    for partition in await partitions_of(kafka, topic.name)
+                ]
                 if at:
                     consumer.assign(at)
                 ends = await consumer.end_offsets(at) if at else {}
-                return await looking, {place.partition: end for place, end in ends.items()}
+                return await looking, {(place.topic, place.partition): end for place, end in ends.items()}
             finally:
                 looking.cancel()
     except (KafkaError, OSError, TimeoutError) as exc:

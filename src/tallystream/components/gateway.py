@@ -56,6 +56,7 @@ def run(
         max_body_bytes=settings.max_body_bytes,
         max_held_bytes=max(settings.max_body_bytes * 4, 256 << 20),
         spool_max_bytes=settings.spool_max_bytes,
+        witnessed=settings.coverage,
         quota=Quota(
             requests=settings.quota_requests,
             bytes=settings.quota_bytes,

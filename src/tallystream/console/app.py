@@ -73,7 +73,7 @@ class ConsoleApp:
         )  # fmt: skip
         self._templates.filters |= {
             "dollars": words.dollars, "signed": words.signed, "number": words.number, "tokens": words.tokens,
-            "hour": words.hour, "short_id": words.short_id,
+            "hour": words.hour, "short_id": words.short_id, "share": words.share,
         }  # fmt: skip
         self._templates.globals |= {
             "ago": words.ago, "change": words.change, "bars": charts.bars, "Bar": charts.ChartBar,

@@ -17,6 +17,7 @@ from tallystream.agents.ledger.queries.cost import plan_cost
 from tallystream.agents.ledger.store.database import Database
 from tallystream.agents.pricing.book import Book
 from tallystream.console import models
+from tallystream.console.coverage import session_coverage
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.hours import HOUR_NS, hour_iso, is_final
 from tallystream.schemas.money import to_usd
@@ -186,6 +187,7 @@ def session_detail(sight: Sight, book: Book, connection_id: str, session_id: str
         children=[_child(one) for one in below],
         with_children=_with_children(found, below) if below else None,
         session=_session_rows(database, [found])[0],
+        coverage=session_coverage(database, connection_id, session_id),
         buckets=[_bucket(sight, book, row) for row in rows[:MOST_BUCKETS]],
         more_buckets=len(rows) > MOST_BUCKETS,
         dead_letters=[dead_letter(text) for text in letters],

@@ -50,6 +50,11 @@ def tokens(value: int) -> str:
     return f"{value / 1e6:,.2f} M" if value >= 1_000_000 else f"{value:,}"
 
 
+def share(text: str) -> str:
+    """Return a share from 0 to 1 in percent."""
+    return f"{Decimal(text) * 100:.2f} %"
+
+
 def hour(text: str) -> str:
     """Return an hour or time as `2026-11-21 14:00`."""
     return text[:16].replace("T", " ")

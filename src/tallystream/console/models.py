@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tallystream.console.coverage import SessionCoverage
 from tallystream.schemas.connections import Provider
 
 
@@ -210,6 +211,8 @@ class SessionDetail(BaseModel):
     """The sessions that it started, parents before their children."""
     with_children: Totals | None = None
     """Its sums together with those of its children; null when it has none."""
+    coverage: SessionCoverage | None = None
+    """Null when no other signal of the client tells of it."""
 
 
 class SignalModel(BaseModel):

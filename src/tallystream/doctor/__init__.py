@@ -7,7 +7,20 @@ from __future__ import annotations
 
 import asyncio
 
-from tallystream.doctor import broker, clocks, disks, group, ledger, names, openai, port, processes, spool, topics
+from tallystream.doctor import (
+    broker,
+    clocks,
+    coverage,
+    disks,
+    group,
+    ledger,
+    names,
+    openai,
+    port,
+    processes,
+    spool,
+    topics,
+)
 from tallystream.doctor.model import Check, DoctorContext, Examination, Finding, Section
 
 CHECKS: tuple[Check, ...] = (
@@ -18,6 +31,7 @@ CHECKS: tuple[Check, ...] = (
     disks.CHECK,
     spool.CHECK,
     ledger.CHECK,
+    coverage.CHECK,
     broker.CHECK,
     topics.CHECK,
     group.CHECK,

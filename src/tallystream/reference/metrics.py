@@ -19,6 +19,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from tallystream.agents.genai_calls.metrics import CallMetrics
+from tallystream.agents.ledger.coverage_watch import CoverageWatch
 from tallystream.agents.ledger.metrics import LedgerMetrics
 from tallystream.agents.port_sink import metrics as sink
 from tallystream.agents.reconciliation.metrics import MAX_SCOPES, ReconciliationMetrics
@@ -142,6 +143,11 @@ def _sink(registry: CollectorRegistry) -> None:
     sink.SinkMetrics(registry).watch(defaultdict(lambda: _zero), lambda: {("", 0): 0})
 
 
+def _ledger(registry: CollectorRegistry) -> None:
+    LedgerMetrics(registry)
+    CoverageWatch(registry)
+
+
 def _zero() -> float:
     return 0.0
 
@@ -152,7 +158,7 @@ COMPONENTS: dict[str, Callable[[CollectorRegistry], object]] = {
     "exporter": _exporter,
     "poller": _poller,
     "sink": _sink,
-    "ledger": LedgerMetrics,
+    "ledger": _ledger,
     "console": ConsoleMetrics,
 }
 

@@ -66,6 +66,7 @@ ABOUT = {
     topic_names.CALLS: "Internal to workers: model calls as spans report them, before they are joined.",
     topic_names.SESSION_HOURS: "The cost of each session and hour, by model, tier and attribution.",
     topic_names.HOURS: "The cost of each hour by connection, model and team, as partial sums to add up.",
+    topic_names.WITNESS: "What clients' metrics and spans say of usage that is counted from logs. Never a cost.",
     topic_names.SESSION_LINKS: "Which session started which: a subagent that has a session of its own, and its parent.",
     topic_names.CONNECTIONS: "Connections, which may send telemetry, with hashes of their secrets.",
     topic_names.ACTIVITY: "The last time that each connection sent each signal, by gateway.",

@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     calls_hold: timedelta = Field(default=timedelta(seconds=15), gt=timedelta(0), le=timedelta(minutes=10))
     """How long a model call that spans report waits for other spans of the same call (ISO 8601 duration). Spans
     that arrive later change no total, and their information on the call (session, cached tokens) is not added."""
+    coverage: bool = True
+    """Whether the gateway reads what clients' metrics and spans say of their usage, and compares it with what was
+    counted from their logs, so that lost logs are noticed (`tallystream coverage`). It never adds to a cost."""
     user_key: SecretStr | None = None
     """Key of the hash that replaces user names. Required with `kafka`; otherwise generated and kept in `data_dir`."""
     user_names: bool = False

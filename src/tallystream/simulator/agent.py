@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from random import Random
 from typing import ClassVar
 
@@ -30,6 +30,38 @@ class ClientCounts:
         self.output = output
         self.reasoning = reasoning
         self.tool = tool
+
+
+class RunUsage:
+    """What one run of the client used in a session: the sums that its metrics and spans tell once more."""
+
+    __slots__ = ("cached", "fresh", "output", "reasoning", "tool", "written")
+
+    def __init__(self) -> None:
+        self.fresh = self.cached = self.written = self.output = self.reasoning = self.tool = 0
+
+    def add(self, counts: ClientCounts) -> None:
+        """Add a response."""
+        self.fresh += counts.input_uncached
+        self.cached += counts.cache_read
+        self.written += counts.cache_write_5m + counts.cache_write_1h
+        self.output += counts.output
+        self.reasoning += counts.reasoning
+        self.tool += counts.tool
+
+    @classmethod
+    def of(cls, parts: Iterable[RunUsage]) -> RunUsage:
+        """Return the sum of several."""
+        whole = cls()
+        for part in parts:
+            for name in cls.__slots__:
+                setattr(whole, name, getattr(whole, name) + getattr(part, name))
+        return whole
+
+    @property
+    def input(self) -> int:
+        """All input tokens."""
+        return self.fresh + self.cached + self.written
 
 
 class AgentContext:
@@ -74,12 +106,15 @@ class Agent(ABC):
         self._slot = options.span_ns // max(1, options.quota)
         self.gap = max(1000, min(9_000_000, self._slot // 60))
         """Between two records."""
+        self.used: dict[str, RunUsage] = {}
+        """By session, since the client was started."""
         self.exporter = TelemetryExporter(rng, options, self.BODY_RESPONSES, self.TRANSPORT)
 
     def requests(self) -> Iterator[Request]:
         """Yield the agent's requests in the order of their `at_ns`."""
         while self.left:
             self.advance(0.0)
+            self.used = {}
             yield from self.process()
 
     @abstractmethod
@@ -146,6 +181,7 @@ class Agent(ABC):
     ) -> Response:  # fmt: skip
         """Return the next of the agent's billed responses, as of now."""
         self.left -= 1
+        self.used.setdefault(session.session_id, RunUsage()).add(counts)
         number = self.options.number + (self.options.quota - self.left - 1) * self.options.agents
         return Response(
             number, session, model, tier, self.at_ns, counts.input_uncached, counts.cache_read, counts.cache_write_5m,

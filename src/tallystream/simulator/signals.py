@@ -1,9 +1,13 @@
-"""Metrics and traces of any client: built once a process from plain dicts in OTLP/JSON shape, then spliced."""
+"""Metrics and traces of any client: built once a process from plain dicts in OTLP/JSON shape, then spliced.
+
+What they tell of the run's usage is built for each body and put behind the rest, because it must be true.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from hashlib import blake2b
 from typing import Any
 
 from tallystream.simulator.model import Signal
@@ -37,6 +41,11 @@ def attributes(pairs: Iterable[tuple[str, object]], *, quoted: bool = False) -> 
     return [{"key": key, "value": value(given, quoted=quoted)} for key, given in pairs]
 
 
+def run_id(session_id: str, at_ns: int, what: str, bits: int) -> str:
+    """Return an id in hex of something that a run did, without a random number, which would change the fleet."""
+    return blake2b(f"{session_id}|{at_ns}|{what}".encode(), digest_size=bits // 8).hexdigest()
+
+
 def buckets(numbers: Iterable[float]) -> list[int]:
     """Return how many of the numbers lie in each bucket."""
     counts = [0] * (len(BOUNDS) + 1)
@@ -46,14 +55,31 @@ def buckets(numbers: Iterable[float]) -> list[int]:
 
 
 @cache
-def _template(make: Document, signal: Signal, wire: Wire) -> tuple[bytes, int]:
-    document, records = make(signal)
-    return wire.document(document), records
+def _made(make: Document, signal: Signal) -> tuple[dict[str, Any], int]:
+    return make(signal)
 
 
-def body(make: Document, signal: Signal, wire: Wire, session_id: str, at_ns: int) -> tuple[bytes, int]:
-    """Return a body of one of the two signals and how many spans or points it holds."""
-    data, records = _template(make, signal, wire)
+@cache
+def _template(make: Document, signal: Signal, wire: Wire) -> bytes:
+    return wire.document(_made(make, signal)[0])
+
+
+def body(
+    make: Document, signal: Signal, wire: Wire, session_id: str, at_ns: int, told: Mapping[str, Any] | None = None,
+    more: int = 0,
+) -> tuple[bytes, int]:  # fmt: skip
+    """Return a body of one of the two signals and how many spans or points it holds.
+
+    `told` is a document with `more` of them, which the body has behind the rest.
+    """
+    document, records = _made(make, signal)
+    if told is None:
+        data = _template(make, signal, wire)
+    elif wire.content_type == "application/json":
+        data = wire.document({name: [*parts, *told[name]] for name, parts in document.items()})
+    else:
+        data = _template(make, signal, wire) + wire.document(told)  # protobuf merges what is put behind it
+    records += more
     if wire.content_type == "application/json":
         data = data.replace(b"%d" % TIME, b"%d" % at_ns)
     else:

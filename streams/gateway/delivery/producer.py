@@ -275,6 +275,7 @@ class Link:
             topics.usage,
             topics.calls,
             topics.session_links,
+            topics.witness,
             topics.connections,
             topics.activity,
             topics.deadletters,

@@ -21,6 +21,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from tests.integration.gateway.conftest import GUARDED_ID, REVOKED_ID, Deployment, deploy
 from tests.support.gateway import BEARER, config_of, connection, event_ids, logs_path, read_topic, running, write
 from tests.support.otlp_bodies import AT_NS, Group, codex_noise, codex_response, encode
+from tests.support.otlp_points import codex, encode_points
 from tests.support.waiting import until
 
 from tallystream.schemas.clients import normalise_logs
@@ -187,6 +188,7 @@ async def test_unknown_connections_are_quarantined_until_kafka_is_back(
     config = config_of(own.kafka, own.prefix, tmp_path)
     bearer = {"Authorization": f"Bearer {BEARER}"}
     user = Group([codex_response("named").having(user__email="ada@example.com")])
+    metrics = encode_points([codex("input", 900.0)], Encoding.JSON)
     with paused(broker):
         gateway, stop = await serve(config)
         assert not gateway.registry.known
@@ -199,7 +201,9 @@ async def test_unknown_connections_are_quarantined_until_kafka_is_back(
         assert (await post(http, gateway, body(5), logs_path(GUARDED_ID))).status == 200
         assert (await post(http, gateway, encode([user], Encoding.JSON))).status == 200
         assert (await post(http, gateway, b"{broken")).status == 400
-        assert (gateway.spool.level.rows, gateway.spool.quarantine_level.rows) == (0, 7)
+        for path in (logs_path(signal_="metrics"), logs_path("guessed", signal_="metrics")):
+            assert (await post(http, gateway, metrics, path)).status == 200
+        assert (gateway.spool.level.rows, gateway.spool.quarantine_level.rows) == (0, 9)
         on_disk = b"".join(file.read_bytes() for file in sorted(config.directory.iterdir()))
         await stop()
     for secret in (b"guessed", REVOKED_ID.encode(), BEARER.encode(), b"ada@example.com", b"{broken", b"canary"):
@@ -216,6 +220,10 @@ async def test_unknown_connections_are_quarantined_until_kafka_is_back(
     refused = {letter["record"]["event_id"] for letter in letters if letter["reason"] == "unknown_connection"}
     assert refused == ids_of(body(2), body(3), body(5))
     assert [letter["connection_id"] for letter in letters if letter["reason"] == "undecodable"] == ["codex-7f3a"]
+    witnesses = [
+        (key, batch["statements"][0]["input"]) for key, batch in await read_topic(own.kafka, own.topics.witness)
+    ]
+    assert witnesses == [(b"codex-7f3a|", 900)]
 
 
 async def test_full_quarantine_gets_503_and_known_connections_are_served(

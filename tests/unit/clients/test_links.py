@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.conftest import SHARED
 from tests.support.otlp_bodies import AT_NS, SECRET, Group, Record, codex_noise, codex_record, codex_response, encode
+from tests.support.otlp_spans import Attribute, MadeSpan
+from tests.support.otlp_spans import encode as encode_spans
 
-from tallystream.schemas.clients.links import MAX_LINKS, FoundLink, session_links
+from tallystream.schemas.clients.links import MAX_LINKS, FoundLink, session_links, span_links
 from tallystream.schemas.otlp import Encoding
 from tallystream.streams.gateway.ingest import decode
 
 CHILD = "01a1ffa0-ba82-70b2-8c49-8b4fec05b4b6"
+PARENT = "01a1ffa0-b9f9-7b91-9e6e-0740010a725c"
 BOTH = pytest.mark.parametrize("encoding", list(Encoding))
 
 
@@ -73,4 +78,45 @@ def test_links_contain_only_ids(encoding: Encoding) -> None:
 def test_recorded_subagents_have_their_parent() -> None:
     folder = SHARED / "captures" / "codex-binary-subagent"
     links = [link for path in folder.glob("*.logs.pb") for link in session_links(path.read_bytes(), Encoding.PROTOBUF)]
-    assert links == [FoundLink(CHILD, "01a1ffa0-b9f9-7b91-9e6e-0740010a725c")]
+    assert links == [FoundLink(CHILD, PARENT)]
+    traces = [path.read_bytes() for path in folder.glob("*.traces.pb")]
+    assert [link for body in traces for link in span_links(body, Encoding.PROTOBUF)] == links
+
+
+def codex_span(name: str, parent: str = "", session: str | None = None, tool: str | None = None) -> MadeSpan:
+    """A span as Codex sends it; its spans in between name no conversation."""
+    named: dict[str, Attribute] = {"thread.name": "worker", "arguments": SECRET}
+    named |= {key: value for key, value in (("conversation.id", session), ("tool_name", tool)) if value is not None}
+    return MadeSpan(name, named, parent, scope="codex_exec", resource={"service.name": "codex_exec"})
+
+
+def linked(*spans: MadeSpan) -> list[FoundLink]:
+    """Return the links in both encodings, which must agree."""
+    found = [decode(encode_spans(spans, encoding), encoding, "traces") for encoding in Encoding]
+    assert found[0].links == found[1].links
+    assert all(one.logs is not None and not one.logs.rejected and not one.sightings for one in found)
+    return found[0].links
+
+
+def test_session_below_the_spawn_tool_s_span_was_started_by_its_session() -> None:
+    grandchild = CHILD.replace("0", "1")
+    spans = [
+        codex_span("turn", "", PARENT),
+        codex_span("spawn", "turn", PARENT, "multi_agent_v1spawn_agent"),
+        codex_span("dispatch", "spawn"),
+        codex_span("child", "dispatch", CHILD),
+        codex_span("again", "child", CHILD, "spawn_agent"),
+        codex_span("below", "again", grandchild),
+        codex_span("other tool", "child", CHILD, "exec"),
+    ]
+    assert set(linked(*reversed(spans))) == {FoundLink(grandchild, CHILD), FoundLink(CHILD, PARENT)}
+
+
+def test_other_spans_link_nothing() -> None:
+    spawn = codex_span("spawn", "", PARENT, "spawn_agent")
+    assert linked(spawn, codex_span("same", "spawn", PARENT)) == []
+    assert linked(spawn, codex_span("apart", "unseen", CHILD)) == []
+    assert linked(spawn, codex_span("odd", "spawn", "not an id")) == []
+    assert linked(spawn, codex_span("circle", "circle", CHILD)) == []
+    assert linked(codex_span("wait", "", PARENT, "wait_agent"), codex_span("child", "wait", CHILD)) == []
+    assert linked(spawn, replace(codex_span("child", "spawn", CHILD), scope="another")) == []

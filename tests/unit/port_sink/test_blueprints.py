@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, get_args
 
 import jsonschema_rs
 
 from tallystream.agents.port_sink import blueprints
 from tallystream.agents.port_sink.blueprints import sync
+from tallystream.agents.port_sink.mapping.entities import rules
+from tallystream.agents.port_sink.mapping.mapper import Mapper, default_text
 from tallystream.sandbox.contract import Contract
+from tallystream.sandbox.port_rules import EntityRules
+from tallystream.schemas.clients import NORMALISERS
+from tallystream.schemas.clients.genai import spellings
+from tallystream.schemas.clients.payer import Billing
+from tallystream.schemas.connections import Provider
 
 
 class TestBlueprints:
@@ -53,6 +61,41 @@ class TestBlueprints:
         session = merged["coding_agent_session"]
         assert session["schema"]["properties"]["own"] == {"type": "number"}
         assert session["relations"]["service"]["target"] == "service"
+
+    def test_every_client_and_kind_of_connection_may_be_written(self) -> None:
+        loaded = blueprints.load()
+        spans = {*spellings.SERVICES.values(), *(client for _, client in spellings.CLIENTS), "genai"}
+        logs = {normaliser.client for normaliser in NORMALISERS}
+        properties = loaded["coding_agent_session"]["schema"]["properties"]
+        assert set(properties["client"]["enum"]) == logs | spans
+        connection = loaded["coding_agent_connection"]["schema"]["properties"]
+        assert set(connection["provider"]["enum"]) == set(get_args(Provider))
+        assert set(properties["billing"]["enum"]) == set(get_args(Billing))
+
+    def test_properties_of_a_later_release_wait_for_the_blueprint_that_has_them(self) -> None:
+        """An entity with a property that the blueprint lacks would be refused by Port, and with it all that it says."""
+        ours = blueprints.load()
+        older = copy.deepcopy(ours)
+        for name, later in blueprints.LATER.items():
+            for one in later:
+                del older[name]["schema"]["properties"][one]
+                assert one not in older[name]["schema"]["required"]
+        record: dict[str, Any] = {
+            "connection_id": "c",
+            "session_id": "s",
+            "client": "codex",
+            "models": [],
+            "openai_models": [],
+        }
+        record |= {"attribution": {"agent": "reviewer", "billing": "plan", "user": "u"}}
+        mapper = Mapper(default_text())
+        for known, more in ((older, {}), (ours, {"agent": "reviewer", "billing": "plan"})):
+            found = mapper.run("session", [(record, {})], rules(known))
+            ((_, entity),) = found.entities
+            properties = entity.body["properties"]
+            assert properties["user"] == "u"
+            assert {name: properties[name] for name in ("agent", "billing") if name in properties} == more
+            assert EntityRules(known["coding_agent_session"]).problem(entity.body) is None
 
     def test_blueprints_are_valid_json_schemas(self) -> None:
         for blueprint in blueprints.load(session_hours=True).values():

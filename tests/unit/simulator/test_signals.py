@@ -16,8 +16,10 @@ from opentelemetry.proto_json.collector.trace.v1.trace_service import ExportTrac
 from tests.conftest import SHARED
 from tests.support.oracle import JSON, value_of
 
+from tallystream.schemas.otlp import Encoding
 from tallystream.simulator import Fleet, FleetConfig
 from tallystream.simulator.model import ClientName
+from tallystream.streams.gateway.ingest import decode
 
 START = 1_795_290_000_000_000_000
 Shapes = dict[tuple[Any, ...], set[tuple[str, str]]]
@@ -76,6 +78,31 @@ def test_simulated_signals_occur_in_recordings(client: ClientName, signal: str) 
     for key, attributes in ours.items():
         assert key in real
         assert attributes <= real[key], key
+
+
+@each_client
+def test_signals_tell_of_what_their_run_used(client: ClientName) -> None:
+    """So a fleet whose logs all arrive has nothing missing, and one whose logs are lost has just that."""
+    config = FleetConfig(agents=6, requests=300, seed=7, start_ns=START, client=client, metrics=1, traces=1)
+    used: dict[str, int] = defaultdict(int)
+    told: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    for request in Fleet(config):
+        for one in request.responses:
+            used[one.session.session_id] += (
+                one.input_uncached + one.cache_read + one.cache_write_5m + one.cache_write_1h + one.output + one.tool
+            )
+        encoding = Encoding.JSON if request.content_type == JSON else Encoding.PROTOBUF
+        found = decode(request.body, encoding, request.signal)
+        assert not found.left_out
+        assert request.signal == "logs" or found.records == request.records
+        for pack in found.witnesses:
+            for said in pack.statements:
+                told[said.source, pack.session_id][said.id] = said.input + said.output
+    sums = {key: sum(statements.values()) for key, statements in told.items()}
+    assert sum(tokens for (source, _), tokens in sums.items() if source == "metrics") == sum(used.values())
+    by_session = {key for key in sums if key[1]}
+    assert by_session
+    assert all(sums[key] == used[key[1]] for key in by_session)
 
 
 @each_client

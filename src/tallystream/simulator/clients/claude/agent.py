@@ -201,4 +201,4 @@ class ClaudeAgent(Agent):
 
     def document(self, signal: Signal, session_id: str) -> tuple[bytes, int]:
         """Return metrics or traces."""
-        return signals.body(signal, self.options.wire, session_id, self.now)
+        return signals.body(signal, self.options.wire, session_id, self.now, self.used)

@@ -1,16 +1,18 @@
 """Gemini CLI's metrics and traces: the same usage once more, which must never add to the logs' counts.
 
-Metrics are cumulative. Spans hold what the model is told, 45 KB each. Time and session are spliced in, and
-the counts are always the same.
+Metrics are cumulative. Spans hold what the model is told, 45 KB each. Time and session are spliced in. The metric of
+tokens has what the run used.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from tallystream.simulator import signals
+from tallystream.simulator.agent import RunUsage
 from tallystream.simulator.clients.gemini.records import INSTRUCTIONS
 from tallystream.simulator.model import CANARY, Signal
 from tallystream.simulator.signals import BOUNDS, SESSION, TIME, attributes, buckets
@@ -67,10 +69,23 @@ def _histogram(name: str, about: str, unit: str, points: list[tuple[dict[str, An
     return about_it | {"histogram": {"aggregationTemporality": 2, "dataPoints": data}}
 
 
+def _usage(session_id: str, used: RunUsage, at_ns: int) -> dict[str, Any]:
+    kinds = {
+        "input": used.input, "output": used.output - used.reasoning, "cache": used.cached, "thought": used.reasoning,
+        "tool": used.tool,
+    }  # fmt: skip
+    points: list[tuple[dict[str, Any], int]] = [
+        (_WHO | _MODEL | {"type": kind, "session.id": session_id}, number) for kind, number in kinds.items()
+    ]
+    metric = _sum("gemini_cli.token.usage", "Counts the tokens used.", points)
+    for point in metric["sum"]["dataPoints"]:
+        point |= {"startTimeUnixNano": str(at_ns - 1_000_000_000), "timeUnixNano": str(at_ns)}
+    return metric
+
+
 def _metrics() -> tuple[dict[str, Any], int]:
     tool = {"function_name": "run_shell_command"}
     called = _WHO | tool | {"success": True, "decision": "accept", "tool_type": "native"}
-    usage = [(_WHO | _MODEL | {"type": kind}, number) for kind, number in _USAGE.items()]
     kinds: list[tuple[dict[str, Any], list[float]]] = [
         (_GENAI | {"gen_ai.token.type": kind}, [_USAGE[kind] // 2, _USAGE[kind] // 2]) for kind in ("input", "output")
     ]
@@ -82,7 +97,6 @@ def _metrics() -> tuple[dict[str, Any], int]:
     metrics = [
         _sum("gemini_cli.tool.call.count", "Counts tool calls.", [(called, 1)]),
         _sum("gemini_cli.api.request.count", "Counts API requests.", [(_WHO | _MODEL | {"status_code": 200}, 2)]),
-        _sum("gemini_cli.token.usage", "Counts the tokens used.", usage),
         _sum("gemini_cli.session.count", "Count of CLI sessions started.", [(_SESSION, 1)]),
         _histogram("gemini_cli.tool.call.latency", "Latency of tool calls.", "ms", [(tool, [48])]),
         _histogram("gemini_cli.api.request.latency", "Latency of API requests.", "ms", [(_MODEL, [117, 47])]),
@@ -91,8 +105,12 @@ def _metrics() -> tuple[dict[str, Any], int]:
         _histogram("gemini_cli.startup.duration", "CLI startup time by phase.", "ms", phases),
     ]
     points = sum(len((m.get("sum") or m["histogram"])["dataPoints"]) for m in metrics)
+    return _enclosed(metrics), points
+
+
+def _enclosed(metrics: list[dict[str, Any]]) -> dict[str, Any]:
     group = {"scope": {"name": "gemini-cli", "version": ""}, "metrics": metrics}
-    return {"resourceMetrics": [{"resource": _resource(), "scopeMetrics": [group]}]}, points
+    return {"resourceMetrics": [{"resource": _resource(), "scopeMetrics": [group]}]}
 
 
 def _span(number: int, name: str, own: dict[str, Any], parent: int | None = None) -> dict[str, Any]:
@@ -145,6 +163,10 @@ def _document(signal: Signal) -> tuple[dict[str, Any], int]:
     return _traces() if signal == "traces" else _metrics()
 
 
-def body(signal: Signal, wire: Wire, session_id: str, at_ns: int) -> tuple[bytes, int]:
-    """Return a body of one of the two signals and how many spans or points it holds."""
-    return signals.body(_document, signal, wire, session_id, at_ns)
+def body(signal: Signal, wire: Wire, session_id: str, at_ns: int, used: Mapping[str, RunUsage]) -> tuple[bytes, int]:
+    """Return a body of one of the two signals and how many spans or points it holds; `used` is the run's usage."""
+    if signal == "traces":
+        return signals.body(_document, signal, wire, session_id, at_ns)
+    told = [_usage(session, one, at_ns) for session, one in used.items()]
+    more = sum(len(metric["sum"]["dataPoints"]) for metric in told)
+    return signals.body(_document, signal, wire, session_id, at_ns, _enclosed(told), more)
