@@ -18,6 +18,7 @@ from tests.chaos.hand import World, world
 from tests.chaos.load import Fleet, Fleetwise
 from tests.integration.gateway.test_kafka_away import drained, paused, serve
 from tests.support.gateway import INGEST_ID, config_of, connection, running, write
+from tests.support.open_kafka import OpenKafka
 from tests.support.waiting import until
 
 from tallystream.agents.cost_query import Query, Table
@@ -37,7 +38,7 @@ DISK_MB = 8
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
     """Provide a broker that the tests of this file may stop."""
-    with EmbeddedKafka(tmp_path_factory.mktemp("kafka")) as own:
+    with OpenKafka(tmp_path_factory.mktemp("kafka")) as own:
         yield own
 
 
@@ -97,7 +98,7 @@ async def test_acknowledged_requests_survive_a_spool_that_cannot_be_opened(
     broker: EmbeddedKafka, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mishap: str, safeguard: str
 ) -> None:
     directory = tmp_path / "gateway"
-    kafka = KafkaSettings(broker.bootstrap)
+    kafka = broker.settings
     with small_disk(directory) if mishap == "full disk" else nullcontext():
         async with counting(kafka, prefix, tmp_path) as here:
             config = config_of(kafka, prefix, tmp_path, topics=here.topics)
