@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\r\nlevel=info event=forged\u202e"
 PROGRAM = """
 import logging, sys
@@ -70,6 +72,7 @@ def test_terminal_log_lines_are_escaped() -> None:
     assert "local-secret" not in text.replace('secret = "local-secret-of-the-test"', "")
 
 
+@pytest.mark.thorough
 def test_start_error_is_one_json_line(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "tallystream", "gateway", "--kafka", "127.0.0.1:1", "--data-dir", str(tmp_path)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TALLYSTREAM_")}
@@ -81,6 +84,7 @@ def test_start_error_is_one_json_line(tmp_path: Path) -> None:
     assert "TALLYSTREAM_USER_KEY" in entry["hint"]
 
 
+@pytest.mark.thorough
 def test_unexpected_error_is_one_json_line_with_its_traceback(tmp_path: Path) -> None:
     program = (
         "import sys\n"
@@ -116,6 +120,7 @@ App.logger.error("[^App]: Crashed")
 """
 
 
+@pytest.mark.thorough
 def test_runtime_events_are_logged_without_fausts_service_steps() -> None:
     done = subprocess.run([sys.executable, "-c", STEPS], check=True, timeout=60, stderr=subprocess.PIPE)
     lines = [json.loads(line) for line in done.stderr.decode().splitlines()]

@@ -38,6 +38,7 @@ def test_table_is_readable_in_every_terminal_encoding(name: str, monkeypatch: py
 
 
 @pytest.mark.parametrize("command", [["--help"], ["cost", "--help"], ["cost", "sessions", "--data-dir", "/nowhere"]])
+@pytest.mark.thorough
 def test_commands_keep_their_exit_codes_with_latin_1_output(command: list[str]) -> None:
     env = os.environ | {"PYTHONIOENCODING": "latin-1"}
     done = subprocess.run([*TALLYSTREAM, *command], capture_output=True, check=False, env=env, timeout=60)
@@ -64,6 +65,7 @@ main(sys.argv[1:])
         (["status", "--data-dir", "/nowhere"], 3, "nothing runs in /nowhere"),
     ],
 )
+@pytest.mark.thorough
 def test_user_without_a_home_directory_is_told_to_name_a_data_dir(command: list[str], code: int, says: str) -> None:
     argv = [sys.executable, "-c", NO_HOME, *command]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
@@ -71,6 +73,7 @@ def test_user_without_a_home_directory_is_told_to_name_a_data_dir(command: list[
     assert "defect" not in done.stderr
 
 
+@pytest.mark.thorough
 def test_missing_settings_file_is_wrong_usage() -> None:
     env = os.environ | {"TALLYSTREAM_CONFIG": "/nowhere/tallystream.toml"}
     argv = [*TALLYSTREAM, "cost", "sessions"]

@@ -96,6 +96,7 @@ def test_spool_slot_has_one_owner_until_released(tmp_path: Path) -> None:
     second.release()
 
 
+@pytest.mark.thorough
 def test_killed_process_releases_its_lock(tmp_path: Path) -> None:
     path = slot_path(tmp_path, PREFIX, 0)
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

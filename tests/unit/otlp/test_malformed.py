@@ -219,6 +219,7 @@ def test_byte_order_mark_is_skipped(mark: bytes) -> None:
     assert inspect(mark + b'{"resourceSpans": []}', Encoding.JSON, "traces") == 0
 
 
+@pytest.mark.thorough
 def test_bodies_above_a_count_limit_are_too_large() -> None:
     with pytest.raises(TooManyElementsError, match="resources and scopes"):
         normalise_logs(b"\x0a\x00" * 40_000, Encoding.PROTOBUF)

@@ -137,6 +137,7 @@ def test_failing_record_names_its_expression_and_affects_no_others() -> None:
     assert "cannot be added" in failure.reason
 
 
+@pytest.mark.thorough
 def test_endless_expression_affects_only_its_records() -> None:
     """It is tried on the first few records, for seconds each, and not on the others."""
     mapper = Mapper(HEAD + "          title: 'def f: f; f'\n")
