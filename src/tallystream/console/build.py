@@ -17,7 +17,7 @@ from tallystream.agents.ledger.queries.cost import plan_cost
 from tallystream.agents.ledger.store.database import Database
 from tallystream.agents.pricing.book import Book
 from tallystream.console import models
-from tallystream.console.coverage import session_coverage
+from tallystream.console.coverage import seen_shares, session_coverage
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.hours import HOUR_NS, hour_iso, is_final
 from tallystream.schemas.money import to_usd
@@ -154,6 +154,7 @@ def session_page(
 def _session_rows(database: Database, found: list[session_queries.SessionSummary]) -> list[models.SessionRow]:
     keys = [one.key for one in found]
     names, attributed = session_queries.models_of(database, keys), session_queries.attributions(database, keys)
+    seen = seen_shares(database, [(one.connection_id, one.session_id) for one in found])
     return [
         models.SessionRow(
             connection_id=one.connection_id,
@@ -166,6 +167,7 @@ def _session_rows(database: Database, found: list[session_queries.SessionSummary
             cost_usd=usd(one.cost),
             reported_cost_usd=usd(one.reported),
             duplicates=one.duplicates,
+            seen_share=seen.get((one.connection_id, one.session_id)),
             **one.counts,
         )
         for one in found

@@ -1,7 +1,8 @@
-"""A session's coverage for its page."""
+"""The coverage of sessions, for their pages and lists."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import BaseModel
@@ -41,3 +42,9 @@ def session_coverage(database: Database, connection_id: str, session_id: str) ->
         seen_share=str(row.seen),
         client_versions=list(row.versions),
     )
+
+
+def seen_shares(database: Database, sessions: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Return the share of each session (connection_id, session_id) that another signal than its logs tells of."""
+    found = {one: session_coverage(database, *one) for one in sessions}
+    return {one: seen.seen_share for one, seen in found.items() if seen is not None}

@@ -95,6 +95,8 @@ class SessionRow(BaseModel):
     late_events: int
     inconsistent: int
     duplicates: int
+    seen_share: str | None
+    """Counted tokens of those that are known, from 0 to 1; null when only the logs tell of it."""
 
 
 class SessionPage(BaseModel):

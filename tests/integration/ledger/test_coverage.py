@@ -18,9 +18,10 @@ from tests.support.topics import produce
 from tests.support.waiting import eventually
 
 from tallystream.agents.ledger.config import LedgerPlace
+from tallystream.agents.ledger.queries.sessions import SessionFilter
 from tallystream.agents.ledger.store.open import open_database
 from tallystream.agents.pricing import Book
-from tallystream.console.build import Sight, session_detail
+from tallystream.console.build import Sight, session_detail, session_page
 from tallystream.schemas.clients.witnesses import Statement, WitnessPack
 from tallystream.schemas.hours import HOUR_NS
 from tallystream.schemas.witness import messages
@@ -86,8 +87,13 @@ def test_missing_tokens_are_shown_everywhere(topics: Topics, ledger: LedgerProce
     (tmp_path / "kept.db").rename(tmp_path / "ledger" / f"{topics.prefix}.db")
     database = open_database(LedgerPlace(topics.prefix, tmp_path / "ledger"), read_only=True)
     with database.reading():
-        page = session_detail(Sight(database, NOW_NS), Book(), CONNECTION, "torn")
+        sight = Sight(database, NOW_NS)
+        page, listed = (
+            session_detail(sight, Book(), CONNECTION, "torn"),
+            session_page(sight, SessionFilter(), "cost", None),
+        )
     database.close()
+    assert {row.session_id: row.seen_share for row in listed.rows} == {"torn": "0.7500", "whole": "1.0000"}
     assert page is not None
     assert page.coverage is not None
     assert (page.coverage.missing_tokens, page.coverage.seen_share) == (10_000, "0.7500")
