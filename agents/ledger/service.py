@@ -34,6 +34,8 @@ TELL_EVERY = 60.0
 """Seconds between two log lines about an outage that continues."""
 COVERAGE_SHARE = 50
 """Comparing coverage takes at most one part in so many of the time, because nothing is written meanwhile."""
+NOTHING_TO_COMPARE = 5.0
+"""Seconds between two comparisons while there is nothing to compare, so that the first usage is shown soon."""
 T = TypeVar("T")
 
 
@@ -157,7 +159,8 @@ class Ledger:
                     hour = hour_of(self._clock.now_ns())
                     await _thread(lambda: self._coverage.look(database, hour))  # noqa: B023 - awaited here
                     took = self._clock.monotonic() - now
-                    compare_at = now + max(self._config.coverage, took * COVERAGE_SHARE)
+                    pause = self._config.coverage if self._coverage.rows else NOTHING_TO_COMPARE
+                    compare_at = now + max(pause, took * COVERAGE_SHARE)
                 self._behind = tail.behind
                 self._metrics.behind.set(self._behind)
                 self._moved = self._clock.monotonic()

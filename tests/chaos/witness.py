@@ -34,7 +34,7 @@ class Snapshot:
     at: float
     """Seconds since the epoch."""
     committed: Offsets
-    """The group's offsets."""
+    """The group's offsets, of those that were committed since the witness began."""
     log_ends: Offsets
     """Of the changelog."""
     row_ends: Offsets
@@ -52,6 +52,10 @@ class Witness:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._positions: dict[int, int] = dict.fromkeys(range(topics.partitions), 0)
         self._tail: asyncio.Task[None] | None = None
+        self._inherited: Offsets = {}
+        """The group's offsets when the witness began. A power cut may leave them ahead of the changelog, which lost its
+        end: nobody reads them, because a position is only what the changelog says.
+        """
         self._consumer: Any = None
         self._admin: Any = None
         self.snapshots: list[Snapshot] = []
@@ -99,6 +103,7 @@ class Witness:
         )  # fmt: skip
         await self._consumer.start()
         self._consumer.assign(self._partitions(self._topics.session_hours_changelog.name))
+        self._inherited = await self._committed()
         self._tail = asyncio.create_task(self._follow())
 
     async def _stop(self) -> None:
@@ -153,7 +158,8 @@ class Witness:
 
     async def _snapshot(self) -> Snapshot:
         at = time.time()
-        committed = await self._committed()
+        offsets = await self._committed()
+        committed = {p: offset for p, offset in offsets.items() if offset > self._inherited.get(p, -1)}
         log_ends = await self._ends(self._topics.session_hours_changelog.name)
         row_ends = await self._ends(self._topics.session_hour_rows.name)
         await self._reached(log_ends)

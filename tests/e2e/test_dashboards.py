@@ -117,6 +117,8 @@ def test_every_panel_has_data_and_spend_equals_the_truth(tmp_path: Path) -> None
             span = f"{math.ceil(time.time() - moment)}s"
             spend_is(asked, more, span, connection_of=second, connections={first: 0.0}, ever=truth)
             eventually(partial(port_is_written, asked), "Port has everything, and OpenAI was polled")
+            witnessed = "max(tallystream_ledger_coverage_witnessed_tokens)"
+            eventually(lambda: asked.value(witnessed) is not None, "the ledger has compared what was witnessed")
             silent = []
             for path in sorted(DASHBOARDS.glob("*.json")):
                 for title, exprs in panels(path.stem).items():

@@ -166,7 +166,8 @@ async def test_raised_partition_count_spools_requests_instead_of_refusing_them(
     config = config_of(own.kafka, own.prefix, tmp_path)
     await met(config)
     async with opened(AIOKafkaAdminClient(**own.kafka.client())) as admin:
-        await admin.create_partitions({topic.name: NewPartitions(13) for topic in (own.topics.usage, own.topics.calls)})
+        raised = (own.topics.usage, own.topics.calls, own.topics.witness)
+        await admin.create_partitions({topic.name: NewPartitions(13) for topic in raised})
     async with running(config) as gateway:
         assert (await post(http, gateway, body(1))).status == 200
         assert gateway.ready().ok
