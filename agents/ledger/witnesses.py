@@ -10,13 +10,12 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
+from tallystream.agents.ledger.records import MAX_COUNT
 from tallystream.agents.ledger.store.database import Database
 from tallystream.schemas import keys
 from tallystream.schemas.hours import HOUR_NS
 from tallystream.schemas.witness import WitnessBatch
 
-MAX_TOKENS = 1 << 43
-"""Limit of a count (8.8e12 tokens), so that a million of them still fit into 64 bits."""
 _KEY = ("connection_id", "session_id", "source", "id", "hour")
 _COLUMNS = (
     *_KEY, "client", "version", "cumulative", "input_tokens", "output_tokens", "partition", "record_offset",
@@ -77,7 +76,7 @@ def _rows(key: bytes, value: bytes, partition: int, offset: int) -> list[tuple[A
         raise ValueError("its key does not fit")
     if "\0" in batch.connection_id + batch.session_id + batch.client + batch.version:
         raise ValueError("a database cannot hold it")
-    if any(max(one.input, one.output) >= MAX_TOKENS for one in batch.statements):
+    if any(max(one.input, one.output) >= MAX_COUNT for one in batch.statements):
         raise ValueError("a count is too large")
     return [
         (

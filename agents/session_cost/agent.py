@@ -252,10 +252,11 @@ class SessionCost(Fold):
         first = self._window.first_open_hour(record.timestamp)
         if partition.version(record.offset) >= partition.settled:
             first = max(first, derived.closed_hour)
+        session = own.key[: own.key.rindex(b"|") + 1]
         for other in hours_of_session:
             if other == hour or other < first:
                 continue
-            key = own.key.rpartition(b"|")[0] + b"|" + self._hour(other)
+            key = session + self._hour(other)
             state = self._stored_state(partition, derived, key)
             if state is not None and ident in state.ids.seen:
                 late = hour_state.is_late(other, record.timestamp)

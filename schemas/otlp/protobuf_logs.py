@@ -16,7 +16,7 @@ from tallystream.schemas.otlp import wire
 from tallystream.schemas.otlp.limits import LIMITS, DecodingBudget, Limits
 from tallystream.schemas.otlp.protobuf_frames import Frames, is_log_record, refuse_other_shapes
 from tallystream.schemas.otlp.protobuf_messages import LogsRequest
-from tallystream.schemas.otlp.protobuf_records import attributes, message_value, record
+from tallystream.schemas.otlp.protobuf_records import message_value, record, resource_attributes
 from tallystream.schemas.otlp.records import TOKENS, BrokenRecord, LogRecord, LogsBody, RecordHint, Value
 
 PARSED_WHOLE: Final = 256 << 10
@@ -94,7 +94,7 @@ def _walked(body: bytes, tally: DecodingBudget, hint: RecordHint) -> Iterator[Lo
         if not 0 <= mark < found.stop or not hint.raw.search(body, found.start, found.stop):
             continue
         if owner is not resource:
-            owner, described = resource, _described(body, resource, limits)
+            owner, described = resource, resource_attributes(body, resource, limits)
         if inside is not scope:
             inside, name = scope, _name(body, scope)
         tally.usage_record()
@@ -102,14 +102,6 @@ def _walked(body: bytes, tally: DecodingBudget, hint: RecordHint) -> Iterator[Lo
     if frames.damaged:
         tally.record()
         yield BrokenRecord(tally.records - 1, "a part of the body is not OTLP; it may have been cut off")
-
-
-def _described(body: bytes, resource: wire.Field, limits: Limits) -> dict[str, Value]:
-    found: dict[str, Value] = {}
-    for field in wire.fields(body, resource.start, resource.stop):
-        if (field.number, field.kind) == (1, wire.LEN):
-            found |= attributes(body, field, 1, limits)
-    return found
 
 
 def _name(body: bytes, scope: wire.Field) -> str:

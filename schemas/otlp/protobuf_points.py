@@ -13,7 +13,7 @@ from tallystream.schemas.otlp.points import CUMULATIVE, MetricPoint
 from tallystream.schemas.otlp.protobuf_frames import Frames, refuse_other_shapes
 from tallystream.schemas.otlp.protobuf_frames import points as count_points
 from tallystream.schemas.otlp.protobuf_messages import HistogramPointMessage, NumberPointMessage
-from tallystream.schemas.otlp.protobuf_records import MapAttributes, attributes
+from tallystream.schemas.otlp.protobuf_records import MapAttributes, resource_attributes
 from tallystream.schemas.otlp.records import Value
 
 _SUM: Final = 7
@@ -32,7 +32,7 @@ def points(body: bytes, names: Collection[str], budget: DecodingBudget) -> Itera
         if name not in wanted:
             continue
         if owner is not resource:
-            owner, described = resource, _described(body, resource, budget.limits)
+            owner, described = resource, resource_attributes(body, resource, budget.limits)
         yield from _metric(body, metric, name.decode(), described, budget.limits)
 
 
@@ -72,11 +72,3 @@ def _metric(
             value = point.sum if data.number == _HISTOGRAM else point.as_int or point.as_double
             times = point.start_time_unix_nano, point.time_unix_nano
             yield MetricPoint(name, cumulative, *times, value, resource, MapAttributes(point.attributes))
-
-
-def _described(body: bytes, resource: wire.Field, limits: Limits) -> dict[str, Value]:
-    found: dict[str, Value] = {}
-    for field in wire.fields(body, resource.start, resource.stop):
-        if (field.number, field.kind) == (1, wire.LEN):
-            found |= attributes(body, field, 1, limits)
-    return found

@@ -141,6 +141,15 @@ def attributes(raw: bytes, found: wire.Field, number: int, limits: Limits) -> di
     return values
 
 
+def resource_attributes(body: bytes, resource: wire.Field, limits: Limits) -> dict[str, Value]:
+    """Return the attributes of the resource of a ResourceLogs, ResourceSpans or ResourceMetrics."""
+    found: dict[str, Value] = {}
+    for field in wire.fields(body, resource.start, resource.stop):
+        if (field.number, field.kind) == (1, wire.LEN):
+            found |= attributes(body, field, 1, limits)
+    return found
+
+
 def _add_attribute(values: dict[str, Value], raw: bytes, found: wire.Field) -> bool:
     """Add a KeyValue; return whether its key could be decoded."""
     key, value, broken = "", None, False

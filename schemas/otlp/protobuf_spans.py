@@ -10,7 +10,7 @@ from tallystream.schemas.otlp import wire
 from tallystream.schemas.otlp.limits import LIMITS, DecodingBudget, Limits
 from tallystream.schemas.otlp.protobuf_frames import Frames, refuse_other_shapes
 from tallystream.schemas.otlp.protobuf_messages import SpanIdsMessage, SpanMessage
-from tallystream.schemas.otlp.protobuf_records import MapAttributes, attributes
+from tallystream.schemas.otlp.protobuf_records import MapAttributes, resource_attributes
 from tallystream.schemas.otlp.records import Value
 from tallystream.schemas.otlp.spans import ERROR, BrokenSpan, Hint, Span, SpansBody
 
@@ -37,7 +37,7 @@ def _spans(body: bytes, hint: Hint, tally: DecodingBudget) -> Iterator[Span | Br
         if not matter:
             continue
         if owner is not resource:
-            owner, described = resource, _described(body, resource, tally.limits)
+            owner, described = resource, resource_attributes(body, resource, tally.limits)
         if inside is not scope:
             inside, name = scope, _name(body, scope)
         if hint.in_bytes.search(body, found.start, found.stop):
@@ -81,14 +81,6 @@ def _place(raw: bytes, index: int, scope: str, resource: dict[str, Value]) -> It
         return
     ids = message.trace_id.hex(), message.span_id.hex(), message.parent_span_id.hex()
     yield Span(index, *ids, 0, 0, False, scope, resource, None)
-
-
-def _described(body: bytes, resource: wire.Field, limits: Limits) -> dict[str, Value]:
-    found: dict[str, Value] = {}
-    for field in wire.fields(body, resource.start, resource.stop):
-        if (field.number, field.kind) == (1, wire.LEN):
-            found |= attributes(body, field, 1, limits)
-    return found
 
 
 def _name(body: bytes, scope: wire.Field) -> str:

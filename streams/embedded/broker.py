@@ -267,7 +267,7 @@ def prepare(cache_dir: Path, *, mirror: str | None = None) -> tuple[list[str], s
     command = [str(jars.java()), *JVM]
     paths = jars.resolve(cache_dir, mirror=mirror)
     class_path = os.pathsep.join(map(str, paths))
-    return [*command, *class_cache.flags(paths[0].parent, command, class_path, java_environment())], class_path
+    return [*command, *class_cache.flags(paths[0].parent, command, class_path)], class_path
 
 
 def usable_port(data_dir: Path) -> int:

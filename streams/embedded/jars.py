@@ -94,7 +94,7 @@ def resolve(cache_dir: Path, *, mirror: str | None = None, lock: Lock | None = N
         return paths
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / ".lock"):
+        with locked(folder / ".lock", "another process downloads Apache Kafka, waiting for it"):
             missing = [jar for jar, path in zip(lock.jars, paths, strict=True) if not _right_size(path, jar)]
             if missing:
                 _download(missing, folder, f"Apache Kafka {lock.kafka}", mirror)
@@ -114,11 +114,11 @@ def _right_size(path: Path, jar: Jar) -> bool:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold `path` locked; shows a message while another process holds it, which is downloading the same jars."""
+def locked(path: Path, waiting: str) -> Iterator[None]:
+    """Hold `path` locked; shows the message while another process holds it."""
     lock = ProcessLock(path)
     if not lock.acquire():
-        with progress.waiting("another process downloads Apache Kafka, waiting for it"):
+        with progress.waiting(waiting):
             lock.acquire(wait=-1)
     try:
         yield

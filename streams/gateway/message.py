@@ -13,6 +13,7 @@ from tallystream.schemas.links import SessionLink
 from tallystream.schemas.usage import UsageBatch
 from tallystream.schemas.witness import WitnessBatch
 from tallystream.streams.kafka.partitioning import partition_of
+from tallystream.streams.kafka.topic_settings import TopicSpec
 from tallystream.streams.kafka.topics import Topics
 
 
@@ -55,9 +56,11 @@ def place_of(message: Message, partitions: Mapping[str, int]) -> Place:
     return Place(message.topic, partition_of(message.key, partitions[message.topic]))
 
 
+def written_topics(topics: Topics) -> tuple[TopicSpec, ...]:
+    """Return the topics the gateway writes."""
+    return topics.usage, topics.calls, topics.session_links, topics.witness, topics.deadletters, topics.activity
+
+
 def partition_counts(topics: Topics) -> Mapping[str, int]:
     """Return the partition count of each topic the gateway writes."""
-    written = (
-        topics.usage, topics.calls, topics.session_links, topics.witness, topics.deadletters, topics.activity,
-    )  # fmt: skip
-    return {spec.name: spec.partitions for spec in written}
+    return {spec.name: spec.partitions for spec in written_topics(topics)}

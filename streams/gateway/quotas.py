@@ -4,8 +4,8 @@
 progress and its others wait, so that a connection that floods the gateway delays only itself. A connection that sends
 alone is not limited. **Quotas** are limits that an operator sets, for all connections or for one: beyond them a request
 is answered with 429 and Retry-After (RESOURCE_EXHAUSTED with RetryInfo). Most clients then send it again, but some do
-not: Codex never does. The answer comes after a pause, because a client that ignores Retry-After would otherwise keep
-the gateway busy with refusals.
+not: Codex never does. The answer comes after a pause, so that a client that ignores Retry-After and sends again at
+once is slowed down.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from tallystream.agents.pricing import Book
@@ -96,6 +97,28 @@ class Stepped:
             assert before == row, "one version is one row"
         if before is None or "version" not in row or before["version"] <= row["version"]:
             self.published[topic][key] = row
+
+    def take(self, data: st.DataObject, messages: Sequence[Message], *, most: int) -> None:
+        """Fold all messages, up to `most` at once, with commits, torn groups and crashes in between as drawn."""
+        position = at = 0
+        while position < len(messages):
+            step = data.draw(st.integers(1, most), label="messages folded at once")
+            self.fold(messages[at : at + step])
+            at = min(len(messages), at + step)
+            match data.draw(st.sampled_from(("fold", "commit", "commit", "torn", "crash")), label="then"):
+                case "commit":
+                    self.commit()
+                    position = at
+                case "torn":
+                    self.commit(stored=data.draw(st.integers(0, 3), label="rows stored"))
+                    self.recover()
+                    at = position
+                case "crash":
+                    self.recover()
+                    at = position
+                case _ if at == len(messages):
+                    self.commit()
+                    position = at
 
     @property
     def rows(self) -> dict[bytes, dict[str, Any]]:

@@ -15,7 +15,7 @@ from tallystream.agents.cost_sums import CostPart
 from tallystream.agents.ledger.records import unpack_version
 from tallystream.agents.ledger.schema import COLUMN, MONEY
 from tallystream.agents.ledger.staging import join_money
-from tallystream.agents.ledger.store.database import Database, Row
+from tallystream.agents.ledger.store.database import Database, Row, pairs
 from tallystream.schemas.hours import hour_iso, last_final_hour
 from tallystream.schemas.rows import SUM_COUNTS
 from tallystream.schemas.usage import ATTRIBUTION_KEYS
@@ -167,8 +167,7 @@ def _bucket_filter(query: Query, among: Members | None = None) -> tuple[str, str
         where.append("l.connection_id = ?")
         parameters.append(query.connection)
     if among is not None:
-        pairs = ", ".join(["(?, ?)"] * len(among)) or "(NULL, NULL)"
-        where.append(f"(s.connection_id, s.session_id) IN (VALUES {pairs})")
+        where.append(f"(s.connection_id, s.session_id) IN ({pairs(len(among))})")
         parameters += [name for pair in sorted(among) for name in pair]
     if query.session is not None:
         head, mark, tail = query.session.partition("…")

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from tallystream.agents.coverage import CountedHour, TokenSides, WitnessedHour
 from tallystream.agents.ledger.schema import WITNESSED
-from tallystream.agents.ledger.store.database import Database
+from tallystream.agents.ledger.store.database import Database, pairs
 
 
 @dataclass(frozen=True)
 class CoverageRange:
-    """Hours since 1970 from `first` to `last`, inclusive, and at choice one connection or session."""
+    """Hours since 1970 from `first` to `last`, inclusive, and at choice one connection, one session, or several."""
 
     first: int
     last: int
     connection: str | None = None
     session: str | None = None
+    among: Collection[tuple[str, str]] | None = None
+    """Only these sessions (connection_id, session_id); None: all."""
     hourly: bool = True
     """Whether each hour is wanted, or only sums over the range, which stand at its last hour."""
 
@@ -33,7 +35,11 @@ class CoverageRange:
             for column, value in ((connection, self.connection), (session, self.session))
             if value is not None
         ]
-        return "".join(f" AND {column} = ?" for column, _ in wanted), tuple(value for _, value in wanted)
+        where, parameters = "".join(f" AND {column} = ?" for column, _ in wanted), [value for _, value in wanted]
+        if self.among is not None:
+            where += f" AND ({connection}, {session}) IN ({pairs(len(self.among))})"
+            parameters += [name for one in self.among for name in one]
+        return where, tuple(parameters)
 
 
 def counted_hours(database: Database, wanted: CoverageRange) -> Iterable[CountedHour]:

@@ -58,6 +58,11 @@ class SessionSummary:
     """The cursor of the page after it."""
     key: int
 
+    @property
+    def name(self) -> tuple[str, str]:
+        """Return (connection_id, session_id)."""
+        return self.connection_id, self.session_id
+
 
 @dataclass(frozen=True)
 class BucketRow:

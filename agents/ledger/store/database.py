@@ -89,3 +89,8 @@ def no_ledger(where: str) -> LedgerUnreachableError:
     return LedgerUnreachableError(
         f"no ledger exists in {where}", "`tallystream up` and `tallystream ledger` build one from the topics"
     )
+
+
+def pairs(number: int) -> str:
+    """Return the SQL of `number` pairs of parameters, to the right of IN; nothing is in no pairs."""
+    return f"VALUES {', '.join(['(?, ?)'] * number) or '(NULL, NULL)'}"

@@ -17,7 +17,7 @@ from tallystream.agents.ledger.queries.cost import plan_cost
 from tallystream.agents.ledger.store.database import Database
 from tallystream.agents.pricing.book import Book
 from tallystream.console import models
-from tallystream.console.coverage import seen_shares, session_coverage
+from tallystream.console.coverage import SessionCoverage, session_coverages
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.hours import HOUR_NS, hour_iso, is_final
 from tallystream.schemas.money import to_usd
@@ -144,17 +144,20 @@ def session_page(
     shown = found[:limit]
     return models.SessionPage(
         as_of=sight.as_of,
-        rows=_session_rows(database, shown),
+        rows=_session_rows(database, shown, session_coverages(database, [one.name for one in shown])),
         matching=session_queries.count_sessions(database, wanted, MATCHING),
         matching_most=MATCHING,
         next=shown[-1].cursor if len(found) > limit else None,
     )
 
 
-def _session_rows(database: Database, found: list[session_queries.SessionSummary]) -> list[models.SessionRow]:
+def _session_rows(
+    database: Database,
+    found: list[session_queries.SessionSummary],
+    seen: Mapping[tuple[str, str], SessionCoverage],
+) -> list[models.SessionRow]:
     keys = [one.key for one in found]
     names, attributed = session_queries.models_of(database, keys), session_queries.attributions(database, keys)
-    seen = seen_shares(database, [(one.connection_id, one.session_id) for one in found])
     return [
         models.SessionRow(
             connection_id=one.connection_id,
@@ -167,7 +170,7 @@ def _session_rows(database: Database, found: list[session_queries.SessionSummary
             cost_usd=usd(one.cost),
             reported_cost_usd=usd(one.reported),
             duplicates=one.duplicates,
-            seen_share=seen.get((one.connection_id, one.session_id)),
+            seen_share=seen[one.name].seen_share if one.name in seen else None,
             **one.counts,
         )
         for one in found
@@ -183,13 +186,14 @@ def session_detail(sight: Sight, book: Book, connection_id: str, session_id: str
     rows = session_queries.buckets(database, found.key, MOST_BUCKETS + 1)
     letters = queries.dead_letters(database, PAGE, session_id=session_id, connection=connection_id)
     below = family.children(database, connection_id, session_id)
+    seen = session_coverages(database, [found.name])
     return models.SessionDetail(
         as_of=sight.as_of,
         parents=family.parents(database, connection_id, session_id),
         children=[_child(one) for one in below],
         with_children=_with_children(found, below) if below else None,
-        session=_session_rows(database, [found])[0],
-        coverage=session_coverage(database, connection_id, session_id),
+        session=_session_rows(database, [found], seen)[0],
+        coverage=seen.get(found.name),
         buckets=[_bucket(sight, book, row) for row in rows[:MOST_BUCKETS]],
         more_buckets=len(rows) > MOST_BUCKETS,
         dead_letters=[dead_letter(text) for text in letters],

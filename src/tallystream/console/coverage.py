@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Literal
 
 from pydantic import BaseModel
@@ -28,23 +28,24 @@ class SessionCoverage(BaseModel):
     client_versions: list[str]
 
 
-def session_coverage(database: Database, connection_id: str, session_id: str) -> SessionCoverage | None:
-    """Return which share of a session's known tokens was counted; None if only its logs tell of it."""
-    wanted = CoverageRange(0, _LAST, connection_id, session_id, hourly=False)
-    rows = coverage(counted_hours(database, wanted), witnessed_hours(database, wanted), "session")
-    row = next((row for row in rows if row.witness is not None), None)
-    if row is None or row.seen is None:
-        return None
-    return SessionCoverage(
-        witness="spans" if row.witness == "spans" else "metrics",
-        witnessed_tokens=row.witnessed.total,
-        missing_tokens=row.missing,
-        seen_share=str(row.seen),
-        client_versions=list(row.versions),
-    )
+def session_coverages(
+    database: Database, sessions: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], SessionCoverage]:
+    """Return which share of the known tokens of each session (connection_id, session_id) was counted.
 
-
-def seen_shares(database: Database, sessions: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Return the share of each session (connection_id, session_id) that another signal than its logs tells of."""
-    found = {one: session_coverage(database, *one) for one in sessions}
-    return {one: seen.seen_share for one, seen in found.items() if seen is not None}
+    A session of which only its logs tell is left out.
+    """
+    wanted = CoverageRange(0, _LAST, among=sessions, hourly=False)
+    found: dict[tuple[str, str], SessionCoverage] = {}
+    for row in coverage(counted_hours(database, wanted), witnessed_hours(database, wanted), "session"):
+        key = row.connection_id, row.session_id or ""
+        if row.witness is None or row.seen is None or key in found:
+            continue
+        found[key] = SessionCoverage(
+            witness="spans" if row.witness == "spans" else "metrics",
+            witnessed_tokens=row.witnessed.total,
+            missing_tokens=row.missing,
+            seen_share=str(row.seen),
+            client_versions=list(row.versions),
+        )
+    return found

@@ -22,7 +22,7 @@ from tallystream.schemas.errors import UnfitError, UnreachableError
 from tallystream.streams.gateway.config import GatewayConfig
 from tallystream.streams.gateway.delivery.ack_timeout import AckTimeout
 from tallystream.streams.gateway.errors import ProducerLostError
-from tallystream.streams.gateway.message import Message, Place, partition_counts, place_of
+from tallystream.streams.gateway.message import Message, Place, partition_counts, place_of, written_topics
 from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.identity import read_identity
 from tallystream.streams.kafka.lifecycle import close, start
@@ -271,15 +271,7 @@ class Link:
         """Create missing topics, check the existing ones, and start a producer."""
         topics = self._config.topics
         kafka = self._config.kafka
-        specs = (
-            topics.usage,
-            topics.calls,
-            topics.session_links,
-            topics.witness,
-            topics.connections,
-            topics.activity,
-            topics.deadletters,
-        )
+        specs = (*written_topics(topics), topics.connections)
         await ensure(kafka, specs, seconds=CONNECT_TIMEOUT, strict=not self._was_connected)
         identity = await read_identity(kafka, topics.prefix, (), seconds=CONNECT_TIMEOUT)
         await self.met(identity.cluster_id)

@@ -240,10 +240,8 @@ def a_torn_group(machine: Exactness) -> None:
     machine.come_to_rest(0, compacted=False)
 
 
-def a_copied_late_row(machine: Exactness) -> None:
-    """A paused worker's changelog rows land after its successor's; a standby copies them, takes over and loses its
-    disk after a compaction.
-    """
+def _late_changelog_row(machine: Exactness) -> None:
+    """Let a paused worker's changelog rows land after those of its successor, b."""
     machine.give_all_to("a")
     machine.produce([(0, EVERY_HOUR)])
     machine._begin_group(machine.group.members["a"], 1)
@@ -252,6 +250,13 @@ def a_copied_late_row(machine: Exactness) -> None:
     machine.give_all_to("b")
     machine._fold_all(machine.group.members["b"])
     machine._land_changelog(machine.group.members["a"].host, 9)
+
+
+def a_copied_late_row(machine: Exactness) -> None:
+    """A paused worker's changelog rows land after its successor's; a standby copies them, takes over and loses its
+    disk after a compaction.
+    """
+    _late_changelog_row(machine)
     machine.start("c")
     machine.run(machine.group.rebalance({"b": {0, 1}}))
     machine.copy_others(1, landing=False, turns=0, choice=None)
@@ -279,14 +284,7 @@ class NothingToRewrite(Exactness):
 
 def a_late_row_and_a_crash(machine: Exactness) -> None:
     """The worker that has read a late changelog row dies before it has written the newer one again."""
-    machine.give_all_to("a")
-    machine.produce([(0, EVERY_HOUR)])
-    machine._begin_group(machine.group.members["a"], 1)
-    machine.seats["a"].paused = True
-    machine.produce([(0, [(5, 0, 9)])])
-    machine.give_all_to("b")
-    machine._fold_all(machine.group.members["b"])
-    machine._land_changelog(machine.group.members["a"].host, 9)
+    _late_changelog_row(machine)
     machine.end("b")
     machine.give_all_to("c")
     machine.group.members["c"].host.in_flight.clear()

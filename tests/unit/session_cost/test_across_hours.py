@@ -113,25 +113,7 @@ def test_any_order_crash_or_torn_group_counts_each_request_once(data: st.DataObj
     bodies = data.draw(st.lists(st.lists(requests, min_size=1, max_size=4), min_size=1, max_size=12), label="bodies")
     messages = [message(n, *(told(*one) for one in body)) for n, body in enumerate(bodies)]
     partition = Stepped(0, session_cost())
-    position = at = 0
-    while position < len(messages):
-        step = data.draw(st.integers(1, 4), label="messages folded at once")
-        partition.fold(messages[at : at + step])
-        at = min(len(messages), at + step)
-        match data.draw(st.sampled_from(("fold", "commit", "torn", "crash")), label="then"):
-            case "commit":
-                partition.commit()
-                position = at
-            case "torn":
-                partition.commit(stored=data.draw(st.integers(0, 3), label="rows stored"))
-                partition.recover()
-                at = position
-            case "crash":
-                partition.recover()
-                at = position
-            case _ if at == len(messages):
-                partition.commit()
-                position = at
+    partition.take(data, messages, most=4)
     largest: dict[int, int] = {}
     for request, output, _ in (one for body in bodies for one in body):
         largest[request] = max(output, largest.get(request, 0))

@@ -51,25 +51,7 @@ def test_any_split_crash_or_torn_group_gives_exact_rows(seed: int, data: st.Data
     messages, truth = messages_of(seed, 6)
     fold_of = session_cost()
     partition = Stepped(0, fold_of)
-    position = at = 0
-    while position < len(messages):
-        step = data.draw(st.integers(1, 7), label="messages folded at once")
-        partition.fold(messages[at : at + step])
-        at = min(len(messages), at + step)
-        match data.draw(st.sampled_from(("fold", "commit", "commit", "torn", "crash")), label="then"):
-            case "commit":
-                partition.commit()
-                position = at
-            case "torn":
-                partition.commit(stored=data.draw(st.integers(0, 3), label="rows stored"))
-                partition.recover()
-                at = position
-            case "crash":
-                partition.recover()
-                at = position
-            case _ if at == len(messages):
-                partition.commit()
-                position = at
+    partition.take(data, messages, most=7)
     wanted = {name: sum(line.counts[name] for line in truth.lines.values()) for name in COUNTS}
     assert totals(partition.rows) == wanted
     assert sum(row["duplicates"] for row in partition.rows.values()) == truth.copies
