@@ -3,6 +3,7 @@
 documents    the input of mappings, by kind, from the local copy of the topics (streams.kafka.global_table)
 mapping      Port's YAML with JQ, with repairs of common mistakes; entities and their identifiers
 blueprints   ours and those of Port's page; sync: create, compare, apply
+catalogue    what else is put into Port on request: aggregation properties, a dashboard
 pipeline     backlog -> transform -> send_queue -> sender: documents that changed are mapped, compared with what Port
              has, and sent in bulk; resync: everything is compared now and then, and the retention rule
 state        topic port.sent. sent: what Port has, and what may be under way; in_doubt: what a paused or killed sink may

@@ -23,6 +23,10 @@ class SinkConfig:
     mapper: Mapper = field(repr=False)
     initialize: bool = True
     """Create our blueprints if Port does not have them."""
+    ownership: bool = True
+    """Relate sessions to the teams, users and services that Port has."""
+    owners_every: float = 300.0
+    """Time between two looks at these, and at the blueprints."""
     resync: float = 86_400.0
     """Time between two comparisons of everything with what was sent."""
     retention: float | None = None

@@ -14,7 +14,8 @@ from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
 from tallystream.agents.port_sink.config import SinkConfig
-from tallystream.agents.port_sink.documents import feeds, kinds
+from tallystream.agents.port_sink.documents import MODELS, feeds, kinds
+from tallystream.agents.port_sink.documents.base import FanOut
 from tallystream.agents.port_sink.errors import PortError
 from tallystream.agents.port_sink.mapping.entities import EntityKey
 from tallystream.agents.port_sink.metrics import BEHIND, DOCUMENTS, ENTITIES, PARKED, REPETITIONS, SinkMetrics
@@ -54,7 +55,7 @@ class Sink:
         self.writer = uuid.uuid4().hex[:12]
         mapper = config.mapper
         buckets = {kind for kind in mapper.kinds if mapper.reads_buckets(kind)}
-        self._kinds = kinds(mapper.kinds, buckets, mapper.endpoints)
+        self._kinds = kinds(mapper.kinds, buckets, mapper.endpoints, mapper.blueprints(MODELS))
         self._sources: list[Feed] = feeds(topics)
         self._prefixes: dict[bytes, list[str]] = {}
         for name, kind in self._kinds.items():
@@ -296,9 +297,12 @@ class Sink:
             return
         for row, appended_ms in changed:
             for name in self._prefixes.get(row[:2], ()):
-                key = self._kinds[name].key_for(row)
-                if key is not None:
-                    self.backlog.add(name, key, appended_ms)
+                kind = self._kinds[name]
+                if isinstance(kind, FanOut):
+                    for key in kind.affected(self.table, row):
+                        self.backlog.add(name, key, appended_ms)
+                elif (one := kind.key_for(row)) is not None:
+                    self.backlog.add(name, one, appended_ms)
         if len(self.backlog) > self._config.max_backlog:
             self.table.pause(source.topic for source in self._sources)
 

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from tallystream.agents.port_sink import blueprints
-from tallystream.agents.port_sink.blueprints import sync
+from tallystream.agents.port_sink.blueprints import Blueprint, sync
 from tallystream.agents.port_sink.config import SinkConfig
 from tallystream.agents.port_sink.dead_letters import DeadLetterWriter
 from tallystream.agents.port_sink.documents import DocumentKind
@@ -29,6 +29,7 @@ from tallystream.agents.port_sink.port.client import PortClient
 from tallystream.agents.port_sink.port.rate import RateLimiter
 from tallystream.agents.port_sink.result import SinkResult
 from tallystream.agents.port_sink.state.in_doubt import InDoubt
+from tallystream.agents.port_sink.state.related import RelatedEntities
 from tallystream.agents.port_sink.state.sent import SentIndex
 from tallystream.streams.kafka.global_table import GlobalTable
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -79,6 +80,7 @@ class ActiveWriter:
         self._begun = False
         self._rules: dict[str, Rules] = {}
         """Of the blueprints that Port has, by identifier; grows when one that was missing is there."""
+        self._related = RelatedEntities()
 
     async def prepare(self) -> None:
         """Read the current state; writes only missing blueprints to Port.
@@ -156,7 +158,7 @@ class ActiveWriter:
                 context.compared,
                 context.result.stopped,
             )
-            work = [transform.run(), resync.run(), self._watch_blueprints()]
+            work = [transform.run(), resync.run(), self._watch_blueprints(), self._watch_owners()]
             if config.retention is not None:
                 work.append(
                     Retention(
@@ -210,43 +212,68 @@ class ActiveWriter:
                 log.info("kinds_started", kinds=sorted(begun))
                 self._context.asked.set()
 
+    async def _watch_owners(self) -> None:
+        """Compare everything when teams, users, services or blueprints have changed so that entities change with them.
+
+        A blueprint that has vanished keeps its rules here: Port's answer to the next entity reports it.
+        """
+        while True:
+            await asyncio.sleep(self._context.config.owners_every)
+            await self._fence.ensure()
+            try:
+                found = await self._rules_of(await sync.fetch(self._client, sorted(self._rules)))
+            except PortError as exc:
+                log.warning("blueprints_not_checked", why=exc.message, hint=exc.hint)
+                continue
+            if changed := sorted(name for name, one in found.items() if one != self._rules.get(name)):
+                self._rules.update(found)
+                log.info("owners_changed", blueprints=changed)
+                self._context.asked.set()
+
+    async def _rules_of(self, theirs: Mapping[str, Blueprint]) -> dict[str, Rules]:
+        """Return the rules of Port's blueprints, with what their entities may relate to."""
+        ownership = self._context.config.ownership
+        await self._related.refresh(self._client, theirs.values(), ownership=ownership)
+        return rules(theirs, dict(self._related.known), ownership=ownership)
+
     async def _find_blueprints(self) -> None:
         """Fetch the rules of the blueprints that the mapping names, after creating ours if they are missing.
 
         A kind that names a blueprint Port lacks is stopped; the others are written.
         """
         config, stopped = self._context.config, self._context.result.stopped
-        ours = blueprints.load(session_hours=True)
+        ours = blueprints.load(session_hours=True, ownership=config.ownership)
         named = config.mapper.blueprints()
         wanted = {name: one for name, one in ours.items() if name in named}
         for name in list(wanted):
             wanted |= {target: ours[target] for target in blueprints.targets(ours[name]) if target in ours}
         theirs = await sync.fetch(self._client, sorted(named | wanted.keys()))
         if config.initialize:
-            created = await self._create(blueprints.ordered(wanted.values()), theirs)
+            missing = {name: one for name, one in wanted.items() if name not in theirs}
+            created = await self._create(blueprints.ordered((await sync.fitting(self._client, missing)).values()))
             if created:
                 log.info("blueprints_created", blueprints=created)
                 theirs |= await sync.fetch(self._client, created)
-        self._rules.update(rules(theirs))
+        self._rules.update(await self._rules_of(theirs))
         for kind in config.mapper.kinds:
-            missing = sorted(config.mapper.blueprints(kind) - theirs.keys())
-            self._context.metrics.stopped.labels(kind).set(bool(missing))
-            if not missing:
+            absent = sorted(config.mapper.blueprints(kind) - theirs.keys())
+            self._context.metrics.stopped.labels(kind).set(bool(absent))
+            if not absent:
                 stopped.pop(kind, None)
-            elif stopped.get(kind) != missing:
-                stopped[kind] = missing
+            elif stopped.get(kind) != absent:
+                stopped[kind] = absent
                 log.warning(
-                    "kind_stopped", kind=kind, why=f"Port has no blueprint {', '.join(missing)}",
+                    "kind_stopped", kind=kind, why=f"Port has no blueprint {', '.join(absent)}",
                     hint="`tallystream port blueprints apply` creates ours, `... apply FILE` those of a JSON file",
                 )  # fmt: skip
         self._context.send_queue.rank({name: rank for rank, name in enumerate(blueprints.ordered(theirs.values()))})
 
-    async def _create(self, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    async def _create(self, ours: Mapping[str, Any]) -> list[str]:
         """Create our missing blueprints one by one, so that a refused one does not prevent the others."""
         created: list[str] = []
         for name, definition in ours.items():
             try:
-                created += await sync.create_missing(self._client, {name: definition}, theirs)
+                created += await sync.create_missing(self._client, {name: definition}, {})
             except PortError as exc:
                 if exc.retryable:
                     raise

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tallystream.agents.port_sink.blueprints import Blueprint
+from tallystream.agents.port_sink.blueprints import OWNERSHIP, Blueprint, targets
+from tallystream.agents.port_sink.blueprints import fitting as blueprints_fitting
 from tallystream.agents.port_sink.port import api
 from tallystream.agents.port_sink.port.client import PortClient
 
 What = Literal["missing", "added", "changed"]
-PARTS = ("schema", "mirrorProperties", "calculationProperties", "aggregationProperties", "relations")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,17 @@ async def fetch(client: PortClient, identifiers: Iterable[str]) -> dict[str, Blu
     return found
 
 
+async def fitting(client: PortClient, ours: Mapping[str, Blueprint]) -> dict[str, Blueprint]:
+    """Return blueprints with only those relations to owners that Port has: teams, users, services.
+
+    Raises:
+        PortError: Port does not say.
+
+    """
+    owners = {target for name, one in ours.items() for target in targets(one) & set(OWNERSHIP.get(name, {}).values())}
+    return blueprints_fitting(ours, (await fetch(client, sorted(owners))).keys())
+
+
 async def create_missing(
     client: PortClient, ours: Mapping[str, Blueprint], theirs: Mapping[str, Blueprint]
 ) -> list[str]:
@@ -64,7 +75,7 @@ def differences(ours: Mapping[str, Blueprint], theirs: Mapping[str, Blueprint]) 
         if have is None:
             found.append(BlueprintDifference(identifier, "missing", "", None, definition))
             continue
-        found.extend(_compare(identifier, "", definition, have))
+        found.extend(compare(identifier, "", definition, have))
     return found
 
 
@@ -81,11 +92,10 @@ async def apply(
     await create_missing(client, ours, theirs)
     for identifier in dict.fromkeys(one.blueprint for one in found if one.what != "missing"):
         merged = merge(ours[identifier], theirs[identifier])
-        await api.patch_blueprint(client, identifier, {name: merged[name] for name in merged if name in _APPLIED})
+        # Only parts that differ: Port lets nobody change the other parts of its own blueprints.
+        parts = {one.path.split(".")[0] for one in found if one.blueprint == identifier}
+        await api.patch_blueprint(client, identifier, {name: merged[name] for name in sorted(parts)})
     return found
-
-
-_APPLIED = frozenset({"title", "icon", "description", *PARTS})
 
 
 def merge(ours: Mapping[str, object], theirs: Mapping[str, object]) -> dict[str, Any]:
@@ -102,12 +112,13 @@ def merge(ours: Mapping[str, object], theirs: Mapping[str, object]) -> dict[str,
     return merged
 
 
-def _compare(blueprint: str, path: str, ours: object, theirs: object) -> Iterator[BlueprintDifference]:
+def compare(blueprint: str, path: str, ours: object, theirs: object) -> Iterator[BlueprintDifference]:
+    """Yield what of ours theirs does not include, below `path`."""
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
         for name, value in ours.items():
             inner = f"{path}.{name}" if path else name
             if name in theirs:
-                yield from _compare(blueprint, inner, value, theirs[name])
+                yield from compare(blueprint, inner, value, theirs[name])
             elif value or value is False:
                 yield BlueprintDifference(blueprint, "added", inner, None, value)
     elif isinstance(ours, list) and isinstance(theirs, list):

@@ -7,6 +7,8 @@ from collections.abc import Container, Iterable
 from tallystream.agents.port_sink.documents.base import Document, DocumentKind, DocumentRows
 from tallystream.agents.port_sink.documents.bills import BillDayDocuments
 from tallystream.agents.port_sink.documents.feeds import feeds
+from tallystream.agents.port_sink.documents.models import KIND as MODELS
+from tallystream.agents.port_sink.documents.models import OpenAIModelDocuments
 from tallystream.agents.port_sink.documents.openai import Daily, EndpointDocuments, ModelDaily
 from tallystream.agents.port_sink.documents.telemetry import (
     ConnectionDocuments,
@@ -17,11 +19,12 @@ from tallystream.agents.port_sink.documents.telemetry import (
 )
 from tallystream.schemas.errors import UsageError
 
-__all__ = ["OURS", "Document", "DocumentKind", "DocumentRows", "feeds", "kinds"]
+__all__ = ["MODELS", "OURS", "Document", "DocumentKind", "DocumentRows", "feeds", "kinds"]
 
 OURS: dict[str, type[DocumentKind]] = {
     "connection": ConnectionDocuments,
     "model": ModelDocuments,
+    MODELS: OpenAIModelDocuments,
     "session": SessionDocuments,
     "session-hour": SessionHourDocuments,
     "cost-hour": CostHourDocuments,
@@ -33,10 +36,13 @@ OURS: dict[str, type[DocumentKind]] = {
 
 
 def kinds(
-    names: Iterable[str], buckets: Container[str] = (), endpoints: Container[str] = ()
+    names: Iterable[str],
+    buckets: Container[str] = (),
+    endpoints: Container[str] = (),
+    models: Iterable[str] = (),
 ) -> dict[str, DocumentKind]:
     """Return kinds by name; the records of those in `buckets` are whole buckets, those in `endpoints` are endpoints
-    whatever their names.
+    whatever their names, and `models` are the blueprints made of `openai-model`.
 
     Raises:
         UsageError: a name is not a kind.
@@ -44,7 +50,9 @@ def kinds(
     """
     found: dict[str, DocumentKind] = {}
     for name in names:
-        if name in OURS:
+        if name == MODELS:
+            found[name] = OpenAIModelDocuments(models)
+        elif name in OURS:
             found[name] = OURS[name]()
         elif name.startswith("/") or name in endpoints:
             found[name] = EndpointDocuments(name, buckets=name in buckets)

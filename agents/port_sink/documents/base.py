@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from tallystream.streams.kafka.global_table import StoredRow
 
@@ -63,4 +63,13 @@ class DocumentKind(Protocol):
 
     def build(self, rows: DocumentRows, key: bytes) -> Document | None:
         """Return a document, None when there is nothing left of it."""
+        ...
+
+
+@runtime_checkable
+class FanOut(Protocol):
+    """A kind of which one row may change many documents."""
+
+    def affected(self, rows: DocumentRows, row: bytes) -> Iterator[bytes]:
+        """Yield the keys of the documents that a row changes."""
         ...

@@ -1,7 +1,7 @@
 """The topics that the sink reads, and the rows of their records in the local copy.
 
     S|connection|session|hour                   a row of cost.session-hours
-    M|provider|model, N|connection              models and connections seen in them; N holds the client
+    M|provider|model, N|connection              models, with their newest hour, and connections, with their client
     H|hour|model|partition|connection|team      a partial of cost.hours, so that rows that are added up are adjacent
     C|connection, A|connection|signal|gateway   connections, activity
     R|resource|query|bucket                     openai.records
@@ -23,6 +23,7 @@ from aiokafka import ConsumerRecord
 
 from tallystream.schemas import keys
 from tallystream.schemas.connections import Activity, Connection
+from tallystream.schemas.hours import hour_from_iso
 from tallystream.schemas.reconciliation import ReconciledDay
 from tallystream.schemas.versions import find_version
 from tallystream.streams.kafka.global_table import Feed, TableRow
@@ -45,8 +46,9 @@ class SessionHourFeed:
             return
         found = orjson.loads(row.value)
         yield TableRow(b"N|" + keys.join(found["connection_id"]), (0, 0), found["client"].encode())
+        hour = found["hour"]
         for model in {bucket["model"] for bucket in found["buckets"]}:
-            yield TableRow(b"M|" + keys.join(found["provider"], model), (0, 0), b"")
+            yield TableRow(b"M|" + keys.join(found["provider"], model), (hour_from_iso(hour), 0), hour.encode())
 
 
 @dataclass(frozen=True)

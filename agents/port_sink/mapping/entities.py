@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import orjson
 
-from tallystream.agents.port_sink.blueprints import LATER
+from tallystream.agents.port_sink.blueprints import LATER, OWNERSHIP, SYSTEM
 from tallystream.agents.port_sink.mapping.identifiers import encode
 from tallystream.agents.port_sink.mapping.program import Failure, RawEntity
 from tallystream.schemas.errors import PermanentError
@@ -71,23 +72,40 @@ class Rules:
     required_relations: tuple[str, ...]
     left_out: frozenset[str] = frozenset()
     """Properties of a later release (`blueprints.LATER`) that this blueprint does not have."""
+    unrelated: frozenset[str] = frozenset()
+    """Relations to owners (`blueprints.OWNERSHIP`) that this blueprint does not have, or that are turned off."""
+    owners: Mapping[str, AbstractSet[str]] = field(default_factory=dict)
+    """Relations that only name existing entities, with the identifiers of those."""
 
     @classmethod
-    def of(cls, blueprint: Mapping[str, Any]) -> Rules:
+    def of(cls, blueprint: Mapping[str, Any], existing: Mapping[str, AbstractSet[str]], *, ownership: bool) -> Rules:
         """Return a blueprint's rules."""
-        schema = blueprint.get("schema") or {}
+        schema, name = blueprint.get("schema") or {}, str(blueprint.get("identifier"))
         properties, relations = schema.get("properties") or {}, blueprint.get("relations") or {}
+        ours = OWNERSHIP.get(name, {}).keys()
+        looked_up = {
+            key: rule["target"] for key, rule in relations.items() if key in ours or rule.get("target") in SYSTEM
+        }
         return cls(
             frozenset(name for name, rule in properties.items() if rule.get("format") == "date-time"),
             tuple(schema.get("required") or ()),
             tuple(name for name, rule in relations.items() if rule.get("required")),
-            LATER.get(str(blueprint.get("identifier")), frozenset()) - properties.keys(),
+            LATER.get(name, frozenset()) - properties.keys(),
+            frozenset(ours - relations.keys() if ownership else ours),
+            {key: existing.get(target, frozenset()) for key, target in looked_up.items()},
         )
 
 
-def rules(blueprints: Mapping[str, Mapping[str, Any]]) -> dict[str, Rules]:
-    """Return the rules of blueprints, by identifier."""
-    return {name: Rules.of(blueprint) for name, blueprint in blueprints.items()}
+def rules(
+    blueprints: Mapping[str, Mapping[str, Any]],
+    existing: Mapping[str, AbstractSet[str]] | None = None,
+    *,
+    ownership: bool = True,
+) -> dict[str, Rules]:
+    """Return the rules of blueprints, by identifier. `existing` are the identifiers of the teams, users and services
+    that Port has, by blueprint.
+    """
+    return {name: Rules.of(blueprint, existing or {}, ownership=ownership) for name, blueprint in blueprints.items()}
 
 
 def build(raw: RawEntity, row: Any, known: Mapping[str, Rules]) -> Entity:
@@ -107,9 +125,9 @@ def build(raw: RawEntity, row: Any, known: Mapping[str, Rules]) -> Entity:
         raise UnmappableError("blueprint", f"Port has no blueprint {name!r}")
     identifier = encode(_text(raw.get("identifier"), "identifier"))
     body: dict[str, Any] = {"identifier": identifier}
-    for field in ("title", "icon"):
-        if raw.get(field) is not None:
-            body[field] = raw[field] if isinstance(raw[field], str) else str(raw[field])
+    for shown in ("title", "icon"):
+        if raw.get(shown) is not None:
+            body[shown] = raw[shown] if isinstance(raw[shown], str) else str(raw[shown])
     if raw.get("team") is not None:
         body["team"] = raw["team"]
     properties = body["properties"] = {
@@ -120,7 +138,12 @@ def build(raw: RawEntity, row: Any, known: Mapping[str, Rules]) -> Entity:
     for key in blueprint.dates:
         if isinstance(properties.get(key), str):
             properties[key] = _whole_date(properties[key])
-    relations = {key: _relation(value, key) for key, value in (raw.get("relations") or {}).items()}
+    relations = {
+        key: _existing(found, blueprint.owners[key]) if key in blueprint.owners else found
+        for key, value in (raw.get("relations") or {}).items()
+        if key not in blueprint.unrelated
+        for found in (_relation(value, key),)
+    }
     if relations:
         body["relations"] = relations
     for required in blueprint.required:
@@ -168,6 +191,14 @@ def _floats(value: Any) -> Iterator[float]:
             yield from _floats(item)
     elif value is not None and not isinstance(value, str | bool | int):
         yield float(value)
+
+
+def _existing(value: Any, identifiers: AbstractSet[str]) -> Any:
+    """Return the first identifier that exists, or null; a search query for the target is left to Port."""
+    candidates = value if isinstance(value, list) else [value]
+    if isinstance(value, dict):
+        return value
+    return next((one for one in candidates if one in identifiers), None)
 
 
 def _relation(value: Any, name: str) -> Any:

@@ -6,5 +6,5 @@ errors    failures, and whether a retry helps
 token     the access token, renewed before it expires
 rate      the rate limiter, which follows Port's rate-limit headers
 client    requests
-api       the calls: bulk upsert, bulk delete, blueprints
+api       the calls: bulk upsert, bulk delete, blueprints, pages
 """

@@ -1,4 +1,4 @@
-"""API calls: entities in bulk, with a result per entity, and blueprints."""
+"""API calls: entities in bulk, with a result per entity, blueprints, and pages."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ BULK = 20
 MAX_BODY = 1 << 20
 """Maximum size of a request body in bytes."""
 BULK_DELETE = 100
+PAGE_SIZE = 1000
+"""Entities on a page of a search, the most that Port returns."""
 _AROUND = len(b'{"entities":[]}')
 
 
@@ -96,6 +98,26 @@ async def delete(
     return answer.headers
 
 
+async def identifiers(client: PortClient, blueprint: str) -> set[str]:
+    """Return the identifiers of all entities of a blueprint.
+
+    Raises:
+        PortError: Port does not answer, or the blueprint does not exist.
+
+    """
+    found: set[str] = set()
+    asked: dict[str, object] = {"limit": PAGE_SIZE, "include": ["$identifier"]}
+    while True:
+        answer = await client.request(
+            "POST", f"/blueprints/{quote(blueprint, safe='')}/entities/search", body=orjson.dumps(asked)
+        )
+        found.update(one["identifier"] for one in answer.body.get("entities", ()) if "identifier" in one)
+        following = answer.body.get("next")
+        if not following or following == asked.get("from"):
+            return found
+        asked["from"] = following
+
+
 async def blueprint(client: PortClient, identifier: str) -> dict[str, Any] | None:
     """Return Port's blueprint, None when it does not exist.
 
@@ -137,3 +159,40 @@ async def patch_blueprint(client: PortClient, identifier: str, fields: Mapping[s
 
     """
     await client.request("PATCH", f"/blueprints/{quote(identifier, safe='')}", body=orjson.dumps(fields))
+
+
+async def page(client: PortClient, identifier: str) -> dict[str, Any] | None:
+    """Return a page of Port's interface, None when it does not exist.
+
+    Raises:
+        PortError: Port does not answer.
+
+    """
+    try:
+        answer = await client.request("GET", f"/pages/{quote(identifier, safe='')}")
+    except PortAnswerError as exc:
+        if exc.why is PortFailureReason.NOT_FOUND:
+            return None
+        raise
+    found: dict[str, Any] = answer.body["page"]
+    return found
+
+
+async def create_page(client: PortClient, definition: Mapping[str, object]) -> None:
+    """Create a page.
+
+    Raises:
+        PortError: Port rejects it.
+
+    """
+    await client.request("POST", "/pages", body=orjson.dumps(definition))
+
+
+async def patch_page(client: PortClient, identifier: str, fields: Mapping[str, object]) -> None:
+    """Replace the given fields of a page.
+
+    Raises:
+        PortError: Port rejects them.
+
+    """
+    await client.request("PATCH", f"/pages/{quote(identifier, safe='')}", body=orjson.dumps(fields))

@@ -33,6 +33,11 @@ Port (`port_api`, `port_store`, `port_rules`, `limits`), kept stable for those w
                                     `next` is there while there are more; operators in `port_search`, others are 422
                                     "unsupported", never an empty answer
     .../entities-count, .../bulk/entities/delete (at most 100), /v1/entities/search
+    aggregation properties          calculated when an entity is read (`port_aggregates`)
+    _team, _user                    as in accounts since January 2025, with `SandboxConfig(people=True)`
+    pages                           GET, POST 201, GET one, PATCH, DELETE, by Port's rules for dashboards (`port_pages`)
+    integration                     POST 201, GET, PATCH, .../resync-state, .../kinds/{kind}/examples
+                                    (`port_integrations`)
     rate limits                     by route family, per 300 s and with a burst (`limits.DEFAULTS`); each answer has
                                     x-ratelimit-period, -limit, -remaining, -reset (epoch seconds); beyond: 429 without
                                     Retry-After

@@ -8,6 +8,8 @@ POST   /sandbox/faults                   inject one (see `faults.Fault`), or a l
 DELETE /sandbox/faults                   cancel all
 GET    /sandbox/port/entities            every entity of every blueprint, with owner and times (?blueprint=ID)
 GET    /sandbox/port/blueprints          every blueprint
+GET    /sandbox/port/pages               every page
+GET    /sandbox/port/integrations        every integration, with the samples of its kinds
 POST   /sandbox/port/expire-tokens       refuse every token issued so far
 POST   /sandbox/port/token-seconds       {"seconds": 5}: how long the next tokens hold
 POST   /sandbox/limits                   {"family": "entities-bulk", "limit": 300, "burst": 10}
@@ -75,6 +77,8 @@ def routes(sandbox: Controlled) -> list[web.RouteDef]:
         web.delete("/sandbox/faults", admin.cancel),
         web.get("/sandbox/port/entities", admin.entities),
         web.get("/sandbox/port/blueprints", admin.blueprints),
+        web.get("/sandbox/port/pages", admin.pages),
+        web.get("/sandbox/port/integrations", admin.integrations),
         web.post("/sandbox/port/expire-tokens", admin.expire),
         web.post("/sandbox/port/token-seconds", admin.token_seconds),
         web.post("/sandbox/limits", admin.limit),
@@ -139,6 +143,12 @@ class _Admin:
 
     async def blueprints(self, _: web.Request) -> web.Response:
         return _json(self._sandbox.store.blueprints())
+
+    async def pages(self, _: web.Request) -> web.Response:
+        return _json(self._sandbox.port.pages.all())
+
+    async def integrations(self, _: web.Request) -> web.Response:
+        return _json(self._sandbox.port.integrations.all())
 
     async def expire(self, _: web.Request) -> web.Response:
         self._sandbox.port.expire_tokens()

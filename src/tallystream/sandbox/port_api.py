@@ -6,8 +6,11 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
+from tallystream.sandbox.port_aggregates import aggregated
+from tallystream.sandbox.port_integrations import Integrations
+from tallystream.sandbox.port_pages import SandboxPages
 from tallystream.sandbox.port_search import UnsupportedQueryError, matches
-from tallystream.sandbox.port_store import ChangeRefusedError, Entity, How, Store
+from tallystream.sandbox.port_store import ChangeRefusedError, Entity, How, Store, moment
 from tallystream.sandbox.reply import Reply, SandboxCall
 
 TOKEN_SECONDS = 10_800
@@ -32,6 +35,8 @@ def family(operation: str) -> str:
         return "entities-bulk"
     if operation.endswith("/search"):
         return "search"
+    if "/integration" in operation or "/pages" in operation:
+        return "other"
     if operation == f"POST {ENTITIES}":
         return "entity-upsert"
     return "entities" if "entities" in operation else "blueprints"
@@ -42,6 +47,8 @@ class PortApi:
 
     def __init__(self, store: Store, credentials: tuple[str, str] | None = None) -> None:
         self.store = store
+        self.pages = SandboxPages()
+        self.integrations = Integrations()
         self.token_seconds = TOKEN_SECONDS
         self._credentials = credentials
         self._tokens: dict[str, float] = {}
@@ -57,17 +64,38 @@ class PortApi:
             "PUT /v1/blueprints/{identifier}": lambda call: self._change_blueprint(call, whole=True),
             "PATCH /v1/blueprints/{identifier}": lambda call: self._change_blueprint(call, whole=False),
             "DELETE /v1/blueprints/{identifier}": self._delete_blueprint,
-            f"GET {ENTITIES}": lambda call: _ok(200, entities=[_public(one) for one in store.entities(_at(call))]),
+            f"GET {ENTITIES}": lambda call: _ok(
+                200, entities=[self._shown(one, call.now) for one in store.entities(_at(call))]
+            ),
             f"POST {ENTITIES}": self._upsert,
             f"POST {ENTITIES}/bulk": self._bulk,
             f"POST {ENTITIES}/search": self._search,
             f"GET {ENTITIES}-count": lambda call: _ok(200, count=len(store.entities(_at(call)))),
-            f"GET {ENTITY}": lambda call: _ok(200, entity=_public(store.entity(_at(call), _which(call)))),
+            f"GET {ENTITY}": lambda call: _ok(200, entity=self._shown(store.entity(_at(call), _which(call)), call.now)),
             f"PUT {ENTITY}": self._put,
             f"PATCH {ENTITY}": self._patch,
             f"DELETE {ENTITY}": self._delete,
             "POST /v1/blueprints/{blueprint_identifier}/bulk/entities/delete": self._bulk_delete,
             "POST /v1/entities/search": self._search_all,
+            "GET /v1/pages": lambda _: _ok(200, pages=self.pages.all()),
+            "POST /v1/pages": lambda call: _ok(201, page=self.pages.create(call.body, self._known())),
+            "GET /v1/pages/{identifier}": lambda call: _ok(200, page=self.pages.get(call.path["identifier"])),
+            "PATCH /v1/pages/{identifier}": lambda call: _ok(
+                200, page=self.pages.change(call.path["identifier"], call.body or {}, self._known())
+            ),
+            "DELETE /v1/pages/{identifier}": self._delete_page,
+            "POST /v1/integration": lambda call: _ok(201, integration=self.integrations.create(call.body)),
+            "GET /v1/integration/{identifier}": lambda call: _ok(
+                200, integration=self.integrations.get(call.path["identifier"])
+            ),
+            "DELETE /v1/integration/{identifier}": self._delete_integration,
+            "PATCH /v1/integration/{identifier}": lambda call: _ok(
+                200, integration=self.integrations.change(call.path["identifier"], call.body or {})
+            ),
+            "PATCH /v1/integration/{identifier}/resync-state": lambda call: _ok(
+                200, integration=self.integrations.sync(call.path["identifier"], call.body, moment(call.now))
+            ),
+            "POST /v1/integration/{identifier}/kinds/{kind}/examples": self._examples,
         }
 
     def handle(self, call: SandboxCall) -> Reply:
@@ -109,6 +137,27 @@ class PortApi:
     def _delete_blueprint(self, call: SandboxCall) -> Reply:
         self.store.delete_blueprint(call.path["identifier"])
         return _ok(200)
+
+    def _delete_page(self, call: SandboxCall) -> Reply:
+        self.pages.delete(call.path["identifier"])
+        return _ok(200)
+
+    def _delete_integration(self, call: SandboxCall) -> Reply:
+        self.integrations.delete(call.path["identifier"])
+        return _ok(200)
+
+    def _examples(self, call: SandboxCall) -> Reply:
+        self.integrations.keep(call.path["identifier"], call.path["kind"], call.body["examples"])
+        return _ok(200)
+
+    def _known(self) -> set[str]:
+        return {one["identifier"] for one in self.store.blueprints()}
+
+    def _shown(self, entity: Entity, now: float) -> dict[str, Any]:
+        """Return an entity with its aggregation properties."""
+        shown = _public(entity)
+        more = aggregated(self.store, entity["blueprint"], entity["identifier"], now)
+        return shown | {"properties": shown["properties"] | more} if more else shown
 
     def _upsert(self, call: SandboxCall) -> Reply:
         entity, _ = self.store.write(_at(call), call.body or {}, _how(call), call.user_agent, call.now)

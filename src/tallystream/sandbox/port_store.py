@@ -46,11 +46,49 @@ class _Blueprint:
     entities: dict[str, Entity] = field(default_factory=dict)
 
 
-class Store:
-    """Everything in memory. Methods that change something take the caller's User-Agent and the time (seconds)."""
+SINCE = "2025-01-14T00:00:00.000Z"
+PEOPLE: tuple[dict[str, Any], ...] = (
+    {
+        "identifier": "_team", "title": "Team", "icon": "Team",
+        "schema": {
+            "properties": {
+                "description": {"type": "string", "title": "Description"},
+                "size": {"type": "number", "title": "Size"},
+            },
+            "required": [],
+        },
+        "relations": {},
+    },
+    {
+        "identifier": "_user", "title": "User", "icon": "User",
+        "schema": {
+            "properties": {
+                "status": {"type": "string", "title": "Status", "enum": ["Active", "Disabled", "Invited", "Staged"]},
+                "port_role": {"type": "string", "title": "Port Role"},
+                "port_type": {"type": "string", "title": "Port Type", "enum": ["Standard", "Service Account"]},
+            },
+            "required": [],
+        },
+        "relations": {},
+    },
+)  # fmt: skip
+"""The blueprints of teams and users that an account has since January 2025. They can be extended, not deleted
+(port-labs/port-docs, docs/sso-rbac/users-and-teams/manage-users-teams.md)."""
 
-    def __init__(self) -> None:
+
+class Store:
+    """Everything in memory. Methods that change something take the caller's User-Agent and the time (seconds).
+
+    With `people` there are the blueprints of teams and users from the beginning.
+    """
+
+    def __init__(self, *, people: bool = False) -> None:
         self._blueprints: dict[str, _Blueprint] = {}
+        for one in PEOPLE if people else ():
+            stamps = {
+                f"{what}{how}": by for what in ("created", "updated") for how, by in (("At", SINCE), ("By", "port"))
+            }
+            self._blueprints[one["identifier"]] = _Blueprint(dict(one) | stamps, EntityRules(one))
         self.writes = 0
         """Entities written so far, unchanged ones included."""
 
@@ -79,7 +117,7 @@ class Store:
             raise ChangeRefusedError(
                 409, "identifier_taken", f"a blueprint with identifier '{identifier}' already exists"
             )
-        made = {"createdAt": _moment(now), "createdBy": agent or "unknown"}
+        made = {"createdAt": moment(now), "createdBy": agent or "unknown"}
         return self._put(definition, made, {}, agent, now)
 
     def change_blueprint(
@@ -98,7 +136,8 @@ class Store:
         for name, rule in changed.get("schema", {}).get("properties", {}).items():
             if not isinstance(rule.get("type"), str):
                 raise ChangeRefusedError(422, "invalid_request", f'schema/properties/{name}: "type" is required')
-        made = {name: have.definition[name] for name in ("createdAt", "createdBy")}
+        stamps: tuple[str, ...] = ("createdAt", "createdBy")
+        made = {name: have.definition[name] for name in stamps if name in have.definition}
         if changed["identifier"] != identifier:
             if changed["identifier"] in self._blueprints:
                 raise ChangeRefusedError(409, "identifier_taken", "that identifier is taken")
@@ -115,6 +154,8 @@ class Store:
 
         """
         self._one(identifier)
+        if identifier.startswith("_"):
+            raise ChangeRefusedError(422, "invalid_request", f"'{identifier}' is a system blueprint")
         for name, other in self._blueprints.items():
             if name != identifier and any(rule["target"] == identifier for rule in other.rules.relations.values()):
                 raise ChangeRefusedError(422, "has_dependents", f"the blueprint '{name}' relates to '{identifier}'")
@@ -216,7 +257,7 @@ class Store:
         if problem := blueprint_problem(definition, self._blueprints):
             status, message = problem
             raise ChangeRefusedError(status, "not_found" if status == 404 else "invalid_request", message)
-        stamps = made | {"updatedAt": _moment(now), "updatedBy": agent or "unknown"}
+        stamps = made | {"updatedAt": moment(now), "updatedBy": agent or "unknown"}
         blueprint = _Blueprint(dict(definition) | stamps, EntityRules(definition), entities)
         self._blueprints[definition["identifier"]] = blueprint
         return blueprint.definition
@@ -286,12 +327,12 @@ def _merged(have: Entity, given: Mapping[str, Any], *, merge: bool) -> Entity:
     }
 
 
-def _moment(now: float) -> str:
+def moment(now: float) -> str:
+    """Return a time as Port writes it."""
     return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _stamp(entity: Entity, agent: str, now: float) -> None:
-    moment = _moment(now)
-    entity.setdefault("createdAt", moment)
-    entity["updatedAt"] = moment
+    entity.setdefault("createdAt", moment(now))
+    entity["updatedAt"] = moment(now)
     entity["datasource"] = agent

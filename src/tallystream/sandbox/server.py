@@ -40,6 +40,8 @@ class SandboxConfig:
     seed: int = 1
     truth: Path | None = None
     credentials: tuple[str, str] | None = None
+    people: bool = False
+    """Whether Port has the blueprints of teams and users, as accounts have since January 2025."""
     bill: Bill = field(default_factory=Bill)
     """What both providers bill, see `billed`; without OpenAI's its side answers from the seed."""
     now: float | None = None
@@ -79,7 +81,7 @@ class Sandbox:
         self._config = config
         self._clock = clock or SystemClock()
         self.source: Seeded | FromTruth = FromTruth(config.truth) if config.truth else Seeded(config.seed)
-        self.store = Store()
+        self.store = Store(people=config.people)
         self.faults = Faults(config.seed)
         self.limits = RateLimits(self._clock.monotonic())
         self.limits.add("openai", *OPENAI_LIMIT, self._clock.monotonic())
@@ -92,7 +94,7 @@ class Sandbox:
         self._apis = (
             _Api(OPENAI, Contract("openai-billing", "openai", "openai-legacy")),
             _Api(ANTHROPIC, Contract("anthropic")),
-            _Api(PORT, Contract("port")),
+            _Api(PORT, Contract("port", "port-unpublished")),
         )
         self._runner: web.AppRunner | None = None
         self._address = (config.host, config.port)

@@ -4,8 +4,11 @@
 
 Only structure is kept: names, types, limits, references. Prose, examples and operations that the sandbox does not serve
 are left out, and repeated schemas are kept once. The files have no spaces, because people do not read or edit them. The
-results, `openai.json` and `port.json`, are committed. `openai-legacy.json` is written by hand, because those endpoints
-are no longer documented.
+results, `openai.json` and `port.json`, are committed. Written by hand are `openai-legacy.json`, because those endpoints
+are no longer documented, and `port-unpublished.json`, because Port's OpenAPI lacks them: the pages as port-labs/
+port-skills (skills/port-dashboards/references/dashboards.md) and port-labs/terraform-provider-port-labs
+(internal/cli/page.go) have them, the integration as port-labs/ocean calls it (port_ocean/clients/port/mixins/
+integrations.py, port_ocean/clients/port/client.py).
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from typing import Any
 SPEC = Path(__file__).with_name("spec")
 OPENAI_PATHS = ("/models", "/organization/")
 PORT_PATHS = ("/v1/auth/access_token", "/v1/blueprints", "/v1/entities/search")
+PORT_INTEGRATION = "/v1/integration/{identifier}"
+"""Served without the operations below it."""
 PROSE = frozenset({"description", "summary", "title", "example", "examples", "tags", "externalDocs", "x-oaiMeta"})
 UNTRUE = frozenset({"discriminator"})
 """OpenAI's discriminators lack the mapping from values to schemas; by the book no answer of theirs fits them."""
@@ -33,7 +38,7 @@ def trim(document: dict[str, Any], prefixes: tuple[str, ...], methods: frozenset
     paths = {
         path: {method: operation for method, operation in item.items() if method in methods}
         for path, item in document["paths"].items()
-        if path.startswith(prefixes)
+        if path.startswith(prefixes) or path == PORT_INTEGRATION
     }
     kept = {
         "openapi": document["openapi"],

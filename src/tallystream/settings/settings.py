@@ -183,7 +183,10 @@ class Settings(BaseSettings):
     port_session_hours: bool = False
     """Also create an entity for each hour of each session. Your own mapping files decide this by themselves."""
     port_initialize: bool = True
-    """Create our blueprints if they are missing in Port. Only `tallystream port blueprints apply` changes them."""
+    """Create our blueprints if they are missing in Port. Only `tallystream port apply` changes them."""
+    port_ownership: bool = True
+    """Relate sessions to the teams, users and services of Port that their attribution names, if Port has them. None is
+    ever created."""
     port_resync: timedelta = Field(default=timedelta(days=1), ge=timedelta(seconds=1))
     """Time between two comparisons of all entities with what was sent (ISO 8601 duration)."""
     port_retention: timedelta | None = Field(default=None, ge=timedelta(days=1))

@@ -58,7 +58,7 @@ async def test_blueprints_are_compared_created_and_extended_but_never_reduced() 
         assert not sandbox.store.blueprints()
         await run("port", "blueprints", "apply", "--yes", **here)
         assert len(sandbox.store.blueprints()) == 7
-        assert "include everything" in await run("port", "blueprints", "diff", **here)
+        assert "includes everything" in await run("port", "blueprints", "diff", **here)
 
         mine = {**sandbox.store.blueprint("openai_model"), "title": "Models"}
         mine["schema"] = {**mine["schema"], "properties": {**mine["schema"]["properties"], "own": {"type": "string"}}}

@@ -17,6 +17,7 @@ from tallystream.schemas.deadletters import DeadLetter
 from tallystream.streams.kafka.settings import KafkaSettings
 
 pytestmark = pytest.mark.kafka
+MODEL = "openai_model"
 HOURS = ("2026-11-21T13:00:00Z", "2026-11-21T14:00:00Z", "2026-11-21T15:00:00Z")
 
 
@@ -158,23 +159,29 @@ async def _two(one: Rig) -> dict[str, Any] | None:
     return found if len(found) == 2 else None
 
 
+async def listed(one: Rig, day: str, *names: str) -> None:
+    """Append OpenAI's list of models as it was polled on a day."""
+    rows = [{"id": name, "object": "model", "created": 1, "owned_by": "system"} for name in names]
+    record: dict[str, Any] = {
+        "resource": "/models", "query": "0" * 16, "params": {}, "bucket": "current", "starts_at": None,
+        "ends_at": None, "polled_at": f"{day}T14:00:00Z", "digest": "0" * 16, "rows": rows, "decimals": [],
+    }  # fmt: skip
+    await one.append(one.topics.openai_records.name, keys.join("/models", "0" * 16, "current"), record)
+
+
 async def test_entity_waits_for_its_missing_relation_target(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     rng = random.Random(8)
-    head, _, rest = default_text().partition("  # Models seen")
     mapping = tmp_path / "mapping.yaml"
-    mapping.write_text(head + rest[rest.index("  - kind: openai-daily") :])
+    # Only models that OpenAI lists, so that sessions do not bring along those that they used.
+    mapping.write_text(
+        default_text().replace("kind: openai-model", "kind: /models").replace(": .model\n", ": .id\n", 3)
+    )
     async with rig(kafka, prefix) as one:
         with sink(one, tmp_path, TALLYSTREAM_PORT_MAPPING=str(mapping)) as running:
             await one.rows(*(make_row(rng, f"s{number}", HOURS[0], 1) for number in range(25)))
             await until(lambda: running.metric("tallystream_sink_deferred_entities"), "sessions wait for their models")
             assert not one.entities(SESSION)
-            rows = [{"id": name, "object": "model", "created": 1, "owned_by": "system"} for name in
-                    ("gpt-5", "gpt-5-codex", "o4-mini", "ft:gpt-4o:acme:release notes:9x")]  # fmt: skip
-            record: dict[str, Any] = {
-                      "resource": "/models", "query": "0" * 16, "params": {}, "bucket": "current", "starts_at": None,
-                      "ends_at": None, "polled_at": "2026-11-21T14:00:00Z", "digest": "0" * 16, "rows": rows,
-                      "decimals": []}  # fmt: skip
-            await one.append(one.topics.openai_records.name, keys.join("/models", "0" * 16, "current"), record)
+            await listed(one, "2026-11-21", "gpt-5", "gpt-5-codex", "o4-mini", "ft:gpt-4o:acme:release notes:9x")
             await caught_up(one)
             assert "ft:gpt-4o:acme:release=20notes:9x" in one.entities("openai_model")
             assert not await one.letters()
@@ -223,13 +230,30 @@ async def test_entities_are_deleted_only_by_the_retention_rule(
     rng = random.Random(10)
     async with rig(kafka, prefix) as one:
         await one.rows(make_row(rng, "old", "2024-01-01T00:00:00Z", 1), make_row(rng, "new", HOURS[0], 1))
+        await listed(one, "2024-01-01", "gpt-5", "gone", "o4-mini")
         with sink(one, tmp_path) as running:
             await caught_up(one)
+            await until(lambda: "gone" in one.entities(MODEL), "OpenAI's models are in Port")
+            await listed(one, "2024-01-09", "gpt-5")
+            await until(
+                lambda: one.entities(MODEL)["gone"]["properties"].get("unlisted_since") == "2024-01-09T14:00:00Z",
+                "a model that is not listed any more is marked",
+            )
+            assert {name: found["properties"]["listed"] for name, found in one.entities(MODEL).items()} == {
+                name: name == "gpt-5" for name in one.entities(MODEL)
+            }
             assert await running.stop() == 0
         with sink(one, tmp_path, TALLYSTREAM_PORT_RETENTION="P365D"):
             await until(lambda: one.entities(SESSION).keys() == {"codex-7f3a:new"}, "the old one is deleted")
+            await until(lambda: "gone" not in one.entities(MODEL), "so is the model that nobody uses")
+            used = {name for found in one.entities(SESSION).values() for name in found["relations"]["models"]}
+            assert one.entities(MODEL).keys() >= {"gpt-5", *used}
         with sink(one, tmp_path, TALLYSTREAM_PORT_RETENTION="P365D") as running:
             await until(lambda: running.metric("tallystream_sink_sweeps_total"), "everything was compared")
             await one.rows(make_row(rng, "newer", HOURS[0], 1))
             await until(lambda: "codex-7f3a:newer" in one.entities(SESSION), "it goes on")
             assert "codex-7f3a:old" not in one.entities(SESSION)
+            await listed(one, "2024-01-10", "gpt-5")
+            await one.rows(make_row(rng, "newest", HOURS[0], 1))
+            await until(lambda: "codex-7f3a:newest" in one.entities(SESSION), "it goes on")
+            assert "gone" not in one.entities(MODEL)

@@ -111,7 +111,7 @@ async def test_printed_commands_work_verbatim_and_extend_existing_settings(
             one, tmp_path, "\n".join([*first[:-2], *both[:-2], "tallystream port mapping show --merged"])
         )
         kinds = {resource["kind"] for resource in yaml.safe_load(shown)["resources"]}
-        assert {f"/models/{one_name}", f"/models/{other}", "session", "/models"} <= kinds
+        assert {f"/models/{one_name}", f"/models/{other}", "session", "openai-model"} <= kinds
         assert "session-hour" not in kinds
 
         # a mapping for Ocean's custom integration brings its own endpoint, without a resource file

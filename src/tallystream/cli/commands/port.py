@@ -1,4 +1,4 @@
-"""`tallystream port blueprints | mapping | resync`: inspects and sets up Port's catalogue."""
+"""`tallystream port apply | blueprints | mapping | resync`: inspects and sets up Port's catalogue."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tallystream.cli.options import DataDir, JsonOption, KafkaOption, cluster, c
 from tallystream.schemas.errors import MismatchError
 
 HELP = """
-Manage Port's catalogue: blueprints, mappings, and a full resync.
+Manage Port's catalogue: blueprints, owners, a dashboard, mappings, and a full resync.
 
 Commands that talk to Port need TALLYSTREAM_PORT_CLIENT_ID and TALLYSTREAM_PORT_CLIENT_SECRET, and for accounts in the
 US TALLYSTREAM_PORT_BASE_URL=https://api.us.getport.io.
@@ -99,6 +99,37 @@ def resync(
     console.print(f"{count:,} entities forgotten. The sink sends them again now, or when it is started.")
 
 
+def apply_all(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only show the differences; exits with 4 if there are any.")
+    ] = False,
+    json: JsonOption = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Apply our blueprints, spend per team, user and service, and a dashboard to Port.
+
+    Shows what would change and asks. Removes nothing, and keeps what you added. Teams, users and services need their
+    blueprints in Port; what an account does not have is left out. Run it again after an upgrade.
+    """
+    from tallystream.agents.port_sink.catalogue import apply as catalogue
+    from tallystream.cli.output.port_client import with_client
+
+    settings = settings_from(data_dir)
+    ours = port_blueprints.ours(settings)
+    todo = with_client(settings, lambda client: catalogue.plan(client, ours, ownership=settings.port_ownership))
+    found = todo.differences
+    if not check:
+        port_blueprints.confirm(found, yes=yes, json=json, shows="tallystream port apply --check --json")
+        if found:
+            with_client(settings, lambda client: catalogue.apply(client, todo))
+    port_blueprints.show(found, json=json, applied=not check)
+    if todo.left_out and not json:
+        console.print(f"Left out, because Port has no such blueprint: {', '.join(todo.left_out)}", markup=False)
+    if check and found:
+        raise typer.Exit(MismatchError.exit_code)
+
+
 def register(app: typer.Typer) -> None:
     """Add `port` and its commands."""
     group = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="markdown")
@@ -107,5 +138,6 @@ def register(app: typer.Typer) -> None:
     mapping.command("test")(try_mapping)
     group.add_typer(port_blueprints.group(), name="blueprints")
     group.add_typer(mapping, name="mapping")
+    group.command("apply")(apply_all)
     group.command("resync")(resync)
     app.add_typer(group, name="port")

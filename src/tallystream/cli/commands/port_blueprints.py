@@ -35,12 +35,12 @@ def list_(json: JsonOption = False, data_dir: DataDir = None) -> None:
     from rich import box
     from rich.table import Table
 
-    ours = _ours(settings_from(data_dir))
+    own = ours(settings_from(data_dir))
     if json:
-        emit_json(list(ours.values()))
+        emit_json(list(own.values()))
         return
     table = Table("Blueprint", "Title", "Properties", "Relates to", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name, one in ours.items():
+    for name, one in own.items():
         relations = ", ".join(f"{key} -> {rule['target']}" for key, rule in one["relations"].items())
         table.add_row(name, one["title"], ", ".join(one["schema"]["properties"]), relations)
     console.print(table)
@@ -54,9 +54,9 @@ def diff(files: Files = None, json: JsonOption = False, data_dir: DataDir = None
     from tallystream.agents.port_sink.blueprints import sync
 
     settings = settings_from(data_dir)
-    wanted = _wanted(settings, files)
-    found = sync.differences(wanted, with_client(settings, lambda client: sync.fetch(client, wanted)))
-    _show(found, json=json, applied=False)
+    wanted, theirs = _compared(settings, files)
+    found = sync.differences(wanted, theirs)
+    show(found, json=json, applied=False)
     if found:
         raise typer.Exit(MismatchError.exit_code)
 
@@ -71,24 +71,16 @@ def apply(
     from tallystream.agents.port_sink.blueprints import sync
 
     settings = settings_from(data_dir)
-    wanted = _wanted(settings, files)
-    theirs = with_client(settings, lambda client: sync.fetch(client, wanted))
+    wanted, theirs = _compared(settings, files)
     found = sync.differences(wanted, theirs)
-    if found and not yes:
-        if json:
-            raise UsageError(
-                f"{len(found)} differences would be applied, and with --json nobody is asked",
-                "add --yes; `tallystream port blueprints diff --json` shows them",
-            )
-        _show(found, json=False, applied=False)
-        typer.confirm("Change this in Port?", abort=True)
+    confirm(found, yes=yes, json=json, shows="tallystream port blueprints diff --json")
 
     async def change(client: PortClient) -> list[BlueprintDifference]:
         return await sync.apply(client, wanted, theirs)
 
     if found:
         found = with_client(settings, change)
-    _show(found, json=json, applied=True)
+    show(found, json=json, applied=True)
 
 
 def group() -> typer.Typer:
@@ -100,12 +92,44 @@ def group() -> typer.Typer:
     return blueprints
 
 
-def _ours(settings: Settings) -> dict[str, Blueprint]:
+def confirm(found: Sequence[BlueprintDifference], *, yes: bool, json: bool, shows: str) -> None:
+    """Show what would be changed and ask, unless there is nothing or `yes`.
+
+    Raises:
+        UsageError: with `json` nobody can be asked; `shows` is the command that only shows.
+
+    """
+    if not found or yes:
+        return
+    if json:
+        raise UsageError(
+            f"{len(found)} differences would be applied, and with --json nobody is asked",
+            f"add --yes; `{shows}` shows them",
+        )
+    show(found, json=False, applied=False)
+    typer.confirm("Change this in Port?", abort=True)
+
+
+def ours(settings: Settings) -> dict[str, Blueprint]:
+    """Return our blueprints as the settings have them."""
     from tallystream.agents.port_sink import blueprints
     from tallystream.components.sink import read_mapper
 
     named = read_mapper(settings).blueprints() if settings.port_mapping is not None else set()
-    return blueprints.load(session_hours=settings.port_session_hours or blueprints.SESSION_HOUR in named)
+    session_hours = settings.port_session_hours or blueprints.SESSION_HOUR in named
+    return blueprints.load(session_hours=session_hours, ownership=settings.port_ownership)
+
+
+def _compared(settings: Settings, files: Sequence[Path] | None) -> tuple[dict[str, Blueprint], dict[str, Blueprint]]:
+    """Return the blueprints of the files or ours, as they fit this account, and what Port has of them."""
+    from tallystream.agents.port_sink.blueprints import sync
+
+    wanted = _wanted(settings, files)
+
+    async def ask(client: PortClient) -> tuple[dict[str, Blueprint], dict[str, Blueprint]]:
+        return await sync.fitting(client, wanted), await sync.fetch(client, wanted)
+
+    return with_client(settings, ask)
 
 
 def _wanted(settings: Settings, files: Sequence[Path] | None) -> dict[str, Blueprint]:
@@ -113,7 +137,7 @@ def _wanted(settings: Settings, files: Sequence[Path] | None) -> dict[str, Bluep
     from tallystream.agents.port_sink import blueprints
 
     if not files:
-        return _ours(settings)
+        return ours(settings)
     return blueprints.ordered(one for path in files for one in _read(path))
 
 
@@ -133,7 +157,8 @@ def _read(path: Path) -> list[Blueprint]:
     return found
 
 
-def _show(found: Sequence[BlueprintDifference], *, json: bool, applied: bool) -> None:
+def show(found: Sequence[BlueprintDifference], *, json: bool, applied: bool) -> None:
+    """Print differences."""
     from rich.text import Text
 
     if json:
@@ -149,7 +174,7 @@ def _show(found: Sequence[BlueprintDifference], *, json: bool, applied: bool) ->
         )  # fmt: skip
         return
     if not found:
-        console.print("Port's blueprints include everything that these define.")
+        console.print("Port includes everything that these define.")
         return
     styles = {"missing": "red", "added": "green", "changed": "yellow"}
     last = ""

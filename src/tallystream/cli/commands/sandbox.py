@@ -48,7 +48,9 @@ def sandbox(
         raise UsageError("a client id needs its secret", "give both --client-id and --client-secret, or neither")
     credentials = (client_id, client_secret) if client_id is not None and client_secret is not None else None
     billed = _bill(bill) if bill is not None else Bill()
-    config = SandboxConfig(seed=seed, truth=truth, credentials=credentials, bill=billed, host=host, port=port)
+    config = SandboxConfig(
+        seed=seed, truth=truth, credentials=credentials, bill=billed, people=True, host=host, port=port
+    )
     run(_serve(config, as_json=as_json))
 
 
