@@ -162,6 +162,8 @@ class SinkStatus(BaseModel):
     """The pace it keeps to; 0 on standby."""
     remaining_calls: int | None = None
     """Calls left in the rate-limit period according to Port; None: unknown."""
+    not_registered: str | None = None
+    """Why the sink is not registered as an integration in Port; delivery does not depend on it."""
 
 
 class ExporterStatus(BaseModel):

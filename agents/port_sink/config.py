@@ -33,6 +33,10 @@ class SinkConfig:
     """Entities whose own time is longer ago are deleted; None: entities are never deleted."""
     samples: Path | None = None
     """Directory for a sample of each kind of records; None: samples are not stored."""
+    register: bool = True
+    """Register the sink as an integration in Port, with its last sync."""
+    send_samples: bool = False
+    """Send a sample of each kind of records to Port, masked, if the sink is registered."""
     senders: int = 8
     """Number of concurrent bulk requests."""
     linger: float = 0.25

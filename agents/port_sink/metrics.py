@@ -66,6 +66,11 @@ class SinkMetrics:
             " may be wrong.",
             "kind",
         )
+        self.registered = gauge(
+            "tallystream_sink_registered",
+            "1 while the sink is registered as an integration in Port, with its last sync; 0 if not, or if"
+            " TALLYSTREAM_PORT_REGISTER is off. Delivery does not depend on it.",
+        )
         self.deleted = counter(
             "tallystream_sink_entities_deleted_total", "Entities deleted by the retention rule.", "blueprint"
         )

@@ -20,6 +20,9 @@ class SinkResult:
     stopped: dict[str, list[str]] = field(default_factory=dict)
     """By kind that was not written, the blueprints Port lacks."""
 
+    unregistered: str | None = None
+    """Why the sink is not registered as an integration in Port; nothing depends on it."""
+
     records: dict[str, int] = field(default_factory=dict)
     """By kind, the records that the mapping was carried out on."""
     matched: dict[str, int] = field(default_factory=dict)

@@ -165,6 +165,7 @@ class Sink:
             deferred_entities=self.send_queue.deferred,
             written_entities=result.written,
             refused_entities=result.refused,
+            not_registered=result.unregistered if self._writing else None,
             unmapped_records=result.unmapped,
             requests_per_second=self.metrics.pace[0],
             remaining_calls=self.metrics.pace[1],
@@ -272,6 +273,7 @@ class Sink:
                 await asyncio.wait([writing], timeout=TICK)
                 if writing.done():
                     writing.result()
+            await writer.report()
         finally:
             await cancel(writing)
         result = self._context.result

@@ -19,6 +19,7 @@ from tallystream.agents.port_sink.errors import PortError
 from tallystream.agents.port_sink.mapping.entities import Rules, rules
 from tallystream.agents.port_sink.metrics import SinkMetrics
 from tallystream.agents.port_sink.pipeline.backlog import Backlog
+from tallystream.agents.port_sink.pipeline.registration import Registration
 from tallystream.agents.port_sink.pipeline.resync import Resync, Retention
 from tallystream.agents.port_sink.pipeline.samples import Samples
 from tallystream.agents.port_sink.pipeline.send_queue import SendQueue
@@ -42,6 +43,8 @@ log = structlog.get_logger()
 TICK = 0.02
 RECHECK = Backoff(first=2.0, longest=60.0)
 """Delay between two checks for blueprints that Port lacked."""
+REPORT = 10.0
+"""Seconds for Port to take note of a single pass; the pass does not depend on it."""
 CLOSE = 8.0
 """Seconds for requests in flight to finish when this sink stops writing."""
 
@@ -81,6 +84,7 @@ class ActiveWriter:
         self._rules: dict[str, Rules] = {}
         """Of the blueprints that Port has, by identifier; grows when one that was missing is there."""
         self._related = RelatedEntities()
+        self._registration = self._registered() if context.config.register else None
 
     async def prepare(self) -> None:
         """Read the current state; writes only missing blueprints to Port.
@@ -109,7 +113,7 @@ class ActiveWriter:
             NotLeaderError: another sink writes, or may write.
 
         """
-        context, config = self._context, self._context.config
+        context, config, registration = self._context, self._context.config, self._registration
         async with DeadLetterWriter(context.kafka, context.topics.deadletters.name, context.clock) as dead_letters:
             limiter = RateLimiter(context.clock)
             context.metrics.paced(limiter.rate, None)
@@ -142,7 +146,7 @@ class ActiveWriter:
                 clock=context.clock,
                 room=lambda: api.BULK * (2 * config.senders + int(2 * limiter.rate)),
                 retention=config.retention,
-                samples=Samples(config.samples),
+                samples=Samples(config.samples, registration.show if registration and config.send_samples else None),
                 on_enqueued=sender.wake.set,
                 stopped=context.result.stopped,
                 result=context.result,
@@ -157,8 +161,11 @@ class ActiveWriter:
                 context.asked,
                 context.compared,
                 context.result.stopped,
+                registration.sync_begins if registration else lambda: None,
             )
             work = [transform.run(), resync.run(), self._watch_blueprints(), self._watch_owners()]
+            if registration:
+                work.append(registration.run())
             if config.retention is not None:
                 work.append(
                     Retention(
@@ -182,6 +189,30 @@ class ActiveWriter:
                         task.result()
             finally:
                 await _whole(self._close(sender, others, senders))
+
+    async def report(self) -> None:
+        """Let Port know that everything has been written, for a limited time."""
+        if self._registration is not None:
+            await self._registration.settled(REPORT)
+
+    def _registered(self) -> Registration:
+        context = self._context
+
+        def problem(why: str | None) -> None:
+            context.result.unregistered = why
+
+        return Registration(
+            client=self._client,
+            fence=self._fence,
+            metrics=context.metrics,
+            clock=context.clock,
+            mapping=context.config.mapper.document(),
+            interval=context.config.resync,
+            busy=lambda: context.metrics.sweep_running or context.backlog.swept > 0,
+            under_way=lambda: len(context.send_queue) > context.send_queue.deferred,
+            failed=lambda: bool(context.result.stopped),
+            on_problem=problem,
+        )
 
     async def _close(self, sender: Sender, others: list[asyncio.Task[None]], senders: list[asyncio.Task[None]]) -> None:
         """Let requests under way finish, so that their outcome is known."""

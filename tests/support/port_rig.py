@@ -114,8 +114,8 @@ class SinkProcess:
     def __init__(self, one: Rig, directory: Path, **environment: str) -> None:
         self.port = pick()
         self.log = directory / f"sink-{self.port}.log"
-        self._argv = [sys.executable, "-m", "tallystream", "sink", "--ops-port", str(self.port)]
-        self._environment = {key: value for key, value in os.environ.items() if not key.startswith("TALLYSTREAM_")} | {
+        self.argv = [sys.executable, "-m", "tallystream", "sink", "--ops-port", str(self.port)]
+        self.environment = {key: value for key, value in os.environ.items() if not key.startswith("TALLYSTREAM_")} | {
             "PYTHONPATH": str(SRC),
             "TALLYSTREAM_KAFKA": one.kafka.bootstrap,
             "TALLYSTREAM_PREFIX": one.topics.prefix,
@@ -133,7 +133,7 @@ class SinkProcess:
     def start(self) -> None:
         """Start it without waiting."""
         with self.log.open("ab") as out:
-            self.process = subprocess.Popen(self._argv, env=self._environment, stdout=out, stderr=out)
+            self.process = subprocess.Popen(self.argv, env=self.environment, stdout=out, stderr=out)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""

@@ -5,7 +5,7 @@ deletes entities.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -49,11 +49,14 @@ class Resync:
     """Set once everything has been put into the backlog for the first time."""
     stopped: Container[str] = ()
     """Kinds that are not compared."""
+    on_begin: Callable[[], None] = lambda: None
+    """Called when a comparison begins."""
 
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
             self.asked.clear()
+            self.on_begin()
             self.metrics.sweeps_run(running=True)
             for kind, documents in self.kinds.items():
                 if kind in self.stopped:

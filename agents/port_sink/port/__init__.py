@@ -7,4 +7,5 @@ token     the access token, renewed before it expires
 rate      the rate limiter, which follows Port's rate-limit headers
 client    requests
 api       the calls: bulk upsert, bulk delete, blueprints, pages
+integration  the sink as an integration among Port's data sources
 """

@@ -151,6 +151,8 @@ def sink_config(
         resync=settings.port_resync.total_seconds(),
         owners_every=min(SinkConfig.owners_every, settings.port_resync.total_seconds()),
         samples=settings.data_dir / "samples" if settings.port_samples else None,
+        register=settings.port_register,
+        send_samples=settings.port_send_samples,
         retention=None if retention is None else retention.total_seconds(),
         session_timeout=settings.port_failover.total_seconds(),
     )

@@ -45,6 +45,15 @@ def judge(status: SinkStatus) -> list[Finding]:
                 "`tallystream deadletters list` names each, with the reason",
             )
         )
+    if status.not_registered is not None:
+        found.append(
+            Finding(
+                "port",
+                f"the sink is not registered as an integration in Port: {status.not_registered}",
+                "entities are written nevertheless; TALLYSTREAM_PORT_IDENTIFIER names the integration, and"
+                " TALLYSTREAM_PORT_REGISTER=false goes without",
+            )
+        )
     if status.problem is None and status.behind_seconds > LATE:
         found.append(
             Finding(

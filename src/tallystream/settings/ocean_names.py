@@ -58,7 +58,7 @@ NAMES: Mapping[str, tuple[tuple[str, ...], Convert]] = {
     ),
     "initializePortResources": (("port_initialize",), _same),
     "scheduledResyncInterval": (("openai_interval", "port_resync"), _minutes),
-    "sendRawDataExamples": (("port_samples",), _same),
+    "sendRawDataExamples": (("port_samples", "port_send_samples"), _same),
 }
 """Each name of the page, its settings, and its parser. A name without settings must have the value that we support."""
 EXTRA_VARIABLES = {"OCEAN__EVENT_LISTENER__TYPE": "integration.eventListener.type"}

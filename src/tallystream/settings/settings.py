@@ -193,6 +193,11 @@ class Settings(BaseSettings):
     """Delete entities of hours, days and sessions that ended longer ago (ISO 8601 duration); unset: delete nothing."""
     port_samples: bool = False
     """Keep a sample of each kind of records in `data_dir`/samples, for `tallystream port mapping test`."""
+    port_register: bool = True
+    """Register the sink as an integration in Port, which shows it with its mapping and last sync."""
+    port_send_samples: bool = False
+    """Send a sample of each kind of records to Port, with secrets, addresses and users masked; Port's mapping editor
+    shows them."""
     port_timeout: timedelta = Field(default=timedelta(seconds=30), gt=timedelta(0))
     """How long one request to Port may take (ISO 8601 duration)."""
     port_failover: timedelta = Field(default=timedelta(seconds=10), ge=timedelta(seconds=1))

@@ -76,8 +76,8 @@ class Watch:
 def poller(one: Rig, directory: Path) -> Iterator[SinkProcess]:
     """Provide a `tallystream poller` on the rig's sandbox, with the same access to its ops port as for a sink."""
     found = SinkProcess(one, directory)
-    found._argv = [sys.executable, "-m", "tallystream", "poller", "--ops-port", str(found.port)]
-    found._environment |= {
+    found.argv = [sys.executable, "-m", "tallystream", "poller", "--ops-port", str(found.port)]
+    found.environment |= {
         "TALLYSTREAM_OPENAI_BASE_URL": f"{one.sandbox.url}/openai/v1",
         "TALLYSTREAM_OPENAI_API_TOKEN": "sk-sandbox",
         "TALLYSTREAM_OPENAI_INTERVAL": "PT1S",

@@ -35,7 +35,7 @@ async def once(one: Rig, directory: Path, code: int, **environment: str) -> dict
     """Run `sink --once --json`; return its document, or the error if it fails."""
     process = SinkProcess(one, directory, **environment)
     done = await asyncio.to_thread(
-        subprocess.run, [*process._argv, "--once", "--json"], env=process._environment,
+        subprocess.run, [*process.argv, "--once", "--json"], env=process.environment,
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == code, done.stderr[-3000:]
@@ -154,8 +154,8 @@ async def test_mapping_test_shows_what_the_sink_writes(
         assert (result["written"], result["records"]) == (3, {COSTS: 3 if text == BY_ROWS else 1})
         command = ("port", "mapping", "test", str(mapping), "--input", str(sample), "--json")
         tested = await asyncio.to_thread(
-            subprocess.run, [*SinkProcess(one, tmp_path)._argv[:3], *command],
-            env=SinkProcess(one, tmp_path)._environment, capture_output=True, text=True, timeout=60, check=False,
+            subprocess.run, [*SinkProcess(one, tmp_path).argv[:3], *command],
+            env=SinkProcess(one, tmp_path).environment, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         found = json.loads(tested.stdout)
         assert found["records"] == result["records"][COSTS]
