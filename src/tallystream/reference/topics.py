@@ -71,7 +71,10 @@ ABOUT = {
     topic_names.CONNECTIONS: "Connections, which may send telemetry, with hashes of their secrets.",
     topic_names.ACTIVITY: "The last time that each connection sent each signal, by gateway.",
     topic_names.DEADLETTERS: "Records that could not be counted or delivered, each with its reason.",
-    topic_names.OPENAI_RECORDS: "What OpenAI itself reports: each message is one complete bucket of one query.",
+    topic_names.OPENAI_RECORDS: (
+        "What providers themselves report (OpenAI, Anthropic, your own): each message is one complete bucket of one"
+        " query. The name dates from when OpenAI was the only one."
+    ),
     topic_names.OPENAI_DAYS: "Cost and usage of a day as reported by OpenAI, by model and project.",
     topic_names.POLLER_CONTROL: "Internal to pollers: the position of each query. Its group elects the active poller.",
     topic_names.ACCOUNTS: "The provider accounts that pay for each connection, as mapped by the operator.",
