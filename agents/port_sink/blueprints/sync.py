@@ -119,6 +119,9 @@ def compare(blueprint: str, path: str, ours: object, theirs: object) -> Iterator
             inner = f"{path}.{name}" if path else name
             if name in theirs:
                 yield from compare(blueprint, inner, value, theirs[name])
+            elif isinstance(value, Mapping) and value and all(isinstance(item, Mapping) for item in value.values()):
+                # Each on its own, such as the properties that are added to a blueprint which has none yet.
+                yield from compare(blueprint, inner, value, {})
             elif value or value is False:
                 yield BlueprintDifference(blueprint, "added", inner, None, value)
     elif isinstance(ours, list) and isinstance(theirs, list):

@@ -68,6 +68,8 @@ async def test_blueprints_are_compared_created_and_extended_but_never_reduced() 
         assert {(one["what"], one["path"]) for one in found["differences"]} == {
             ("changed", "title"), ("added", "schema.properties.ownedBy"),
         }  # fmt: skip
+        shown = await run("port", "blueprints", "diff", code=4, **here, COLUMNS="80")
+        assert '{"type": "string", "title": "Owned By"}' in shown
         assert "--yes" in await run("port", "blueprints", "apply", "--json", code=2, **here)
         assert sandbox.store.blueprint("openai_model")["title"] == "Models"
         await run("port", "blueprints", "apply", "--json", "--yes", **here)
@@ -165,3 +167,27 @@ def _how() -> Any:
     from tallystream.sandbox.port_store import How
 
     return How()
+
+
+async def test_differences_fit_a_narrow_terminal() -> None:
+    """However long a value is: an enum of all agents, a widget, an aggregation property."""
+    sandbox = Sandbox(SandboxConfig(people=True))
+    await sandbox.start()
+    try:
+        here = at(sandbox, COLUMNS="80")
+        await run("port", "apply", "--yes", **here)
+        session = sandbox.store.blueprint(SESSION)
+        properties = {**session["schema"]["properties"], "client": {"type": "string", "enum": ["codex"]}}
+        fields = {"schema": {**session["schema"], "properties": properties}, "relations": {}}
+        sandbox.store.change_blueprint(SESSION, fields, "me", 0, whole=False)
+        sandbox.store.change_blueprint("_team", {"aggregationProperties": {}}, "me", 0, whole=False)
+        page = sandbox.port.pages.get("coding_agent_costs")
+        page["widgets"] = [{**page["widgets"][0], "widgets": [], "layout": []}]
+        shown = await run("port", "apply", "--check", **here, code=4)
+        assert "added relations.models" in shown
+        assert "added widgets.codingAgentDays" in shown
+        assert "added aggregationProperties.coding_agent_spend_last_month" in shown
+        assert '"copilot"' in shown, "the beginning of a long value is shown"
+        assert max(map(len, shown.splitlines())) <= 80
+    finally:
+        await sandbox.stop()

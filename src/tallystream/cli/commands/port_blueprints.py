@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from tallystream.settings.settings import Settings
 
 HELP = "Manage the blueprints of our entities, or of your own from JSON files."
+LINES = 3
+"""Lines that a value may take on the screen."""
 Files = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="[FILE]...",
+        metavar="FILE",
         help="JSON files with a blueprint or a list of them, in the shape of Port's API.",
         show_default="our blueprints",
     ),
@@ -185,14 +187,21 @@ def show(found: Sequence[BlueprintDifference], *, json: bool, applied: bool) -> 
         where = "in Port" if one.what == "missing" else one.path
         console.print(Text.assemble("  ", (one.what, styles[one.what]), f" {where}"), soft_wrap=True)
         if one.what == "changed":
-            console.print(f"    in Port: {_text(one.theirs)}", markup=False, soft_wrap=True)
+            _value("in Port:", one.theirs)
         if one.what != "missing":
-            console.print(f"    ours:    {_text(one.ours)}", markup=False, soft_wrap=True)
+            _value("ours:", one.ours)
     if applied:
         console.print("[green]applied[/]")
 
 
-def _text(value: Any) -> str:
+def _value(label: str, value: Any) -> None:
+    """Print a value in at most three lines; `--json` has all of it."""
     import json
+    import textwrap
 
-    return json.dumps(value, ensure_ascii=False)
+    head = f"    {label:<9}"
+    text = json.dumps(value, ensure_ascii=False)
+    lines = textwrap.wrap(text, max(20, console.width - len(head)), max_lines=LINES, placeholder=" …")
+    for line in lines:
+        console.print(head + line, markup=False, highlight=True, soft_wrap=True)
+        head = " " * len(head)
