@@ -179,7 +179,7 @@ class OpenAIClient:
         # The messages of these errors are not repeated, because some contain the request with its headers.
         except TimeoutError:
             raise PollError(
-                FailureReason.TIMEOUT, f"no complete response within {self._config.timeout:g} s", _REACH
+                FailureReason.TIMEOUT, f"no complete response within {self._config.timeout:g} s", self._reach()
             ) from None
         except aiohttp.ClientConnectorCertificateError:
             raise PollError(
@@ -188,13 +188,18 @@ class OpenAIClient:
                 "TALLYSTREAM_OPENAI_CA names your CA",
             ) from None
         except (aiohttp.ClientError, OSError, ValueError) as exc:
-            raise PollError(FailureReason.CONNECTION, f"the connection failed ({type(exc).__name__})", _REACH) from None
+            why = f"the connection failed ({type(exc).__name__})"
+            raise PollError(FailureReason.CONNECTION, why, self._reach()) from None
         if is_page(body):
-            raise PollError(FailureReason.UNDECODABLE, PAGE, _REACH)
+            raise PollError(FailureReason.UNDECODABLE, PAGE, self._reach())
         try:
             return PageAnswer(await asyncio.to_thread(exact.loads, body), next_url)
         except InvalidBodyError as exc:
-            raise PollError(FailureReason.UNDECODABLE, f"the answer is {exc.message[:120]}", _REACH) from None
+            raise PollError(FailureReason.UNDECODABLE, f"the answer is {exc.message[:120]}", self._reach()) from None
+
+    def _reach(self) -> str:
+        """Return what to look at when no proper answer arrives."""
+        return f"is {URL(self._config.base_url).host} (or the proxy) reachable from here?"
 
     def _key(self, token: str) -> dict[str, str]:
         """Return the headers that carry the key."""
@@ -267,9 +272,6 @@ class OpenAIClient:
     async def _pause(self, seconds: float) -> None:
         self._expect(seconds)
         await self._sleep(seconds)
-
-
-_REACH = "is api.openai.com (or the proxy) reachable from here?"
 
 
 def _message(body: bytes) -> str:

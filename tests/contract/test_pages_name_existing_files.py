@@ -35,6 +35,18 @@ def test_every_path_on_the_page_exists(page: str) -> None:
     assert not missing
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_every_test_that_a_page_names_exists(page: str) -> None:
+    text = (ROOT / page).read_text()
+    folder = ROOT / "tests" / "integration" / "port_sink"
+    missing = []
+    for path, name in re.findall(r"`([\w/]+\.py)::(\w+)`", text):
+        file = ROOT / path if "/" in path else folder / path
+        if not file.exists() or f"def {name}(" not in file.read_text():
+            missing.append(f"{path}::{name}")
+    assert not missing
+
+
 def test_architecture_page_names_an_existing_file_for_each_hop() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
     table = page.partition("| hop | file | then |")[2].partition("\n\n")[0]

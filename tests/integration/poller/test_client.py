@@ -211,7 +211,9 @@ async def test_web_page_instead_of_an_answer_is_reported_as_such(status: int) ->
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         async with OpenAIClient(OpenAIClientConfig(url, attempts=1), KEYS) as client:
-            assert "a login page or proxy answered" in (await failure(client)).message
+            refused = await failure(client)
+            assert "a login page or proxy answered" in refused.message
+            assert status != 200 or "is 127.0.0.1 (or the proxy) reachable" in refused.hint
         async with PortClient(PortClientConfig("id", "secret", url)) as port:
             with pytest.raises(PortError, match="a login page or proxy answered"):
                 await port.tokens.get()
