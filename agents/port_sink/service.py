@@ -56,6 +56,7 @@ class Sink:
         mapper = config.mapper
         buckets = {kind for kind in mapper.kinds if mapper.reads_buckets(kind)}
         self._kinds = kinds(mapper.kinds, buckets, mapper.endpoints, mapper.blueprints(MODELS))
+        self._fan_out = {name: kind for name, kind in self._kinds.items() if isinstance(kind, FanOut)}
         self._sources: list[Feed] = feeds(topics)
         self._prefixes: dict[bytes, list[str]] = {}
         for name, kind in self._kinds.items():
@@ -299,11 +300,10 @@ class Sink:
             return
         for row, appended_ms in changed:
             for name in self._prefixes.get(row[:2], ()):
-                kind = self._kinds[name]
-                if isinstance(kind, FanOut):
+                if (kind := self._fan_out.get(name)) is not None:
                     for key in kind.affected(self.table, row):
                         self.backlog.add(name, key, appended_ms)
-                elif (one := kind.key_for(row)) is not None:
+                elif (one := self._kinds[name].key_for(row)) is not None:
                     self.backlog.add(name, one, appended_ms)
         if len(self.backlog) > self._config.max_backlog:
             self.table.pause(source.topic for source in self._sources)

@@ -73,7 +73,9 @@ class Rules:
     left_out: frozenset[str] = frozenset()
     """Properties of a later release (`blueprints.LATER`) that this blueprint does not have."""
     unrelated: frozenset[str] = frozenset()
-    """Relations to owners (`blueprints.OWNERSHIP`) that this blueprint does not have, or that are turned off."""
+    """Relations to owners (`blueprints.OWNERSHIP`) that this blueprint does not have, that are turned off, or whose
+    targets are unknown: left out of entities, so that Port keeps what it has.
+    """
     owners: Mapping[str, AbstractSet[str]] = field(default_factory=dict)
     """Relations that only name existing entities, with the identifiers of those."""
 
@@ -91,8 +93,10 @@ class Rules:
             tuple(schema.get("required") or ()),
             tuple(name for name, rule in relations.items() if rule.get("required")),
             LATER.get(name, frozenset()) - properties.keys(),
-            frozenset(ours - relations.keys() if ownership else ours),
-            {key: existing.get(target, frozenset()) for key, target in looked_up.items()},
+            frozenset(ours - relations.keys() if ownership else ours).union(
+                key for key, target in looked_up.items() if target not in existing
+            ),
+            {key: existing[target] for key, target in looked_up.items() if target in existing},
         )
 
 
@@ -103,7 +107,7 @@ def rules(
     ownership: bool = True,
 ) -> dict[str, Rules]:
     """Return the rules of blueprints, by identifier. `existing` are the identifiers of the teams, users and services
-    that Port has, by blueprint.
+    that Port has, by blueprint; a blueprint is missing while they are unknown.
     """
     return {name: Rules.of(blueprint, existing or {}, ownership=ownership) for name, blueprint in blueprints.items()}
 

@@ -15,7 +15,7 @@ from collections.abc import Set as AbstractSet
 import structlog
 
 from tallystream.agents.port_sink.blueprints import OWNERSHIP, SYSTEM
-from tallystream.agents.port_sink.errors import AWAY, PortError
+from tallystream.agents.port_sink.errors import PortError
 from tallystream.agents.port_sink.port import api
 from tallystream.agents.port_sink.port.client import PortClient
 
@@ -31,18 +31,13 @@ class RelatedEntities:
     async def refresh(self, client: PortClient, blueprints: Iterable[Mapping[str, object]], *, ownership: bool) -> None:
         """Ask Port for what these blueprints relate to; without `ownership`, our own relations to owners do not count.
 
-        What cannot be read stays as it was: the failure is logged, and entities are written with the relations known.
-
-        Raises:
-            PortError: Port is away, and has not been asked for these before: nothing else can be written now either.
-
+        What cannot be read stays as it was, and the failure is logged: delivery does not depend on it. Relations to
+        what was never read are left out of entities.
         """
         for target in sorted(owners(blueprints, ownership=ownership)):
             try:
                 self.known[target] = await api.identifiers(client, target)
             except PortError as exc:
-                if exc.why in AWAY and target not in self.known:
-                    raise
                 log.warning("owners_not_read", blueprint=target, why=exc.message, hint=exc.hint)
 
 

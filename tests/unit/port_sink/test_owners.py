@@ -56,6 +56,8 @@ def test_sessions_relate_to_no_owner_where_the_blueprint_cannot_or_shall_not() -
     assert older["coding_agent_session"]["relations"].keys() & set(OWNERS) == {"port_team"}
     assert relations(everything, rules(older, EXISTING)) == {"port_team": "payments"}
     assert relations(everything, rules(OURS, EXISTING, ownership=False)) == {}
+    unread = {"_team": EXISTING["_team"]}
+    assert relations(everything, rules(OURS, unread)) == {"port_team": "payments"}, "what is unknown stays as it is"
     assert not blueprints.load(ownership=False)["coding_agent_session"]["relations"].keys() & set(OWNERS)
     assert OURS["coding_agent_session"]["relations"].keys() > set(OWNERS), "fitting changed what it was given"
 
