@@ -56,8 +56,8 @@ class SinkMetrics:
         )
         self.stopped = gauge(
             "tallystream_sink_stopped_kinds",
-            "1 for a kind that is not written because its mapping names a blueprint that does not exist in Port; 0"
-            " once it exists.",
+            "1 for a kind of which something is not written because its mapping names a blueprint that does not exist"
+            " in Port; 0 once it exists.",
             "kind",
         )
         self.unmatched = gauge(

@@ -18,7 +18,7 @@ class SinkResult:
     waiting: int = 0
     """Entities that Port does not take yet, such as those that relate to one it does not have."""
     stopped: dict[str, list[str]] = field(default_factory=dict)
-    """By kind that was not written, the blueprints Port lacks."""
+    """By kind, the blueprints Port lacks: nothing is written to them."""
 
     unregistered: str | None = None
     """Why the sink is not registered as an integration in Port; nothing depends on it."""

@@ -140,8 +140,8 @@ class Sink:
         why = self._role
         stopped = self._context.result.stopped if self._writing else {}
         for kind, missing in stopped.items():
-            why += f"; {kind} is not written: Port has no blueprint {', '.join(missing)}"
-        some = not stopped or len(stopped) < len(self._kinds)
+            why += f"; {kind}: Port has no blueprint {', '.join(missing)}, so nothing is written to it"
+        some = not self._writing or len(self._context.halted) < len(self._kinds)
         return Health(self._role in ("active", "standby") and some, why)
 
     def status(self) -> SinkStatus:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -70,6 +70,8 @@ class SinkContext:
     result: SinkResult
     on_status: Callable[[PortError | None], None]
     """Called with a general problem with Port, None when it works."""
+    halted: set[str] = field(default_factory=set)
+    """Kinds of which nothing is written, because Port has none of their blueprints."""
 
 
 class ActiveWriter:
@@ -148,7 +150,7 @@ class ActiveWriter:
                 retention=config.retention,
                 samples=Samples(config.samples, registration.show if registration and config.send_samples else None),
                 on_enqueued=sender.wake.set,
-                stopped=context.result.stopped,
+                stopped=context.halted,
                 result=context.result,
             )
             resync = Resync(
@@ -160,7 +162,7 @@ class ActiveWriter:
                 config.resync,
                 context.asked,
                 context.compared,
-                context.result.stopped,
+                context.halted,
                 registration.sync_begins if registration else lambda: None,
             )
             work = [transform.run(), resync.run(), self._watch_blueprints(), self._watch_owners()]
@@ -230,7 +232,7 @@ class ActiveWriter:
         """Start to write stopped kinds once Port has their blueprints."""
         for looks in count():
             await asyncio.sleep(RECHECK.delay(looks))
-            stopped = set(self._context.result.stopped)
+            stopped = dict(self._context.result.stopped)
             if not stopped:
                 continue
             await self._fence.ensure()
@@ -239,7 +241,9 @@ class ActiveWriter:
             except PortError as exc:
                 log.warning("blueprints_not_checked", why=exc.message, hint=exc.hint)
                 continue
-            if begun := stopped - self._context.result.stopped.keys():
+            if begun := [
+                kind for kind, missing in stopped.items() if self._context.result.stopped.get(kind) != missing
+            ]:
                 log.info("kinds_started", kinds=sorted(begun))
                 self._context.asked.set()
 
@@ -270,15 +274,15 @@ class ActiveWriter:
     async def _find_blueprints(self) -> None:
         """Fetch the rules of the blueprints that the mapping names, after creating ours if they are missing.
 
-        A kind that names a blueprint Port lacks is stopped; the others are written.
+        Of a kind that names a blueprint Port lacks, nothing is written to that one; all else is.
         """
         config, stopped = self._context.config, self._context.result.stopped
         ours = blueprints.load(session_hours=True, ownership=config.ownership)
-        named = config.mapper.blueprints()
-        wanted = {name: one for name, one in ours.items() if name in named}
+        every = config.mapper.blueprints()
+        wanted = {name: one for name, one in ours.items() if name in every}
         for name in list(wanted):
             wanted |= {target: ours[target] for target in blueprints.targets(ours[name]) if target in ours}
-        theirs = await sync.fetch(self._client, sorted(named | wanted.keys()))
+        theirs = await sync.fetch(self._client, sorted(every | wanted.keys()))
         if config.initialize:
             missing = {name: one for name, one in wanted.items() if name not in theirs}
             created = await self._create(blueprints.ordered((await sync.fitting(self._client, missing)).values()))
@@ -287,7 +291,12 @@ class ActiveWriter:
                 theirs |= await sync.fetch(self._client, created)
         self._rules.update(await self._rules_of(theirs))
         for kind in config.mapper.kinds:
-            absent = sorted(config.mapper.blueprints(kind) - theirs.keys())
+            named = config.mapper.blueprints(kind)
+            absent = sorted(named - theirs.keys())
+            if absent and not named & theirs.keys():
+                self._context.halted.add(kind)
+            else:
+                self._context.halted.discard(kind)
             self._context.metrics.stopped.labels(kind).set(bool(absent))
             if not absent:
                 stopped.pop(kind, None)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 from tallystream.agents.port_sink.mapping import repairs as rules
 from tallystream.agents.port_sink.mapping.entities import Entity, EntityKey, Rules, UnmappableError, build
-from tallystream.agents.port_sink.mapping.merge import LITERAL, MappingSource, merged
+from tallystream.agents.port_sink.mapping.merge import LITERAL, MappingSource, literal_blueprints, merged
 from tallystream.agents.port_sink.mapping.model import EntityMapping, ResourceMapping
 from tallystream.agents.port_sink.mapping.program import Failure, Program, leaves
 from tallystream.agents.port_sink.mapping.repairs import DATA_PATHS, MappingRepair
@@ -104,19 +104,27 @@ class Mapper:
                     named.add(found[1])
         return named
 
-    def run(self, kind: str, rows: Rows, known: Mapping[str, Rules]) -> Mapped:
-        """Map records of a kind; `known` has the rules of Port's blueprints, by identifier."""
+    def run(self, kind: str, rows: Rows, known: Mapping[str, Rules], absent: Container[str] = ()) -> Mapped:
+        """Map records of a kind; `known` has the rules of Port's blueprints, by identifier. What goes to the blueprints
+        `absent` is left out: mappings that name no other are not even tried.
+        """
         found = Mapped([], [])
-        for program in self._programs:
+        for program, resource in zip(self._programs, self.resources, strict=True):
             if program.kind == kind:
-                self._run(program, rows, known, found)
+                named = set(literal_blueprints(resource))
+                if not named or not all(name in absent for name in named):
+                    self._run(program, rows, known, absent, found)
         return found
 
-    def _run(self, program: Program, rows: Rows, known: Mapping[str, Rules], found: Mapped) -> None:
+    def _run(
+        self, program: Program, rows: Rows, known: Mapping[str, Rules], absent: Container[str], found: Mapped
+    ) -> None:
         for index, outcome in enumerate(program.run(rows)):
             if outcome.failure is not None:
                 found.failures.append((index, outcome.failure))
             for raw in outcome.entities:
+                if raw.get("blueprint") in absent:
+                    continue
                 try:
                     found.entities.append((index, build(raw, rows[index][0], known)))
                 except UnmappableError as exc:

@@ -53,7 +53,7 @@ class Transform:
     on_enqueued: Callable[[], None]
     """Called when the send queue has been given something."""
     stopped: Container[str] = ()
-    """Kinds that are not written because Port lacks a blueprint of theirs: all of each is compared once it has it."""
+    """Kinds of which nothing is written because Port lacks their blueprints: each is compared once it has one."""
     result: SinkResult = field(default_factory=SinkResult)
 
     async def run(self) -> None:
@@ -91,7 +91,8 @@ class Transform:
                     [(one.place, Failure(one.field, "", one.reason), one.record) for one in document.unusable],
                 )
         self.samples.keep(kind, [record for record, _ in rows])
-        found = self.mapper.run(kind, rows, self.rules)
+        absent = self.result.stopped.get(kind, ())
+        found = self.mapper.run(kind, rows, self.rules, absent)
         self.result.note_mapped(kind, len(rows), len({row for row, _ in (*found.entities, *found.failures)}))
         entities: dict[int, list[tuple[int, Entity]]] = {}
         failures: dict[int, list[tuple[int, Failure]]] = {}

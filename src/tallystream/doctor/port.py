@@ -24,7 +24,7 @@ def judge(status: SinkStatus) -> list[Finding]:
         found.append(
             Finding(
                 "port",
-                f"{kind} is not written: Port has no blueprint {', '.join(missing)}",
+                f"{kind}: Port has no blueprint {', '.join(missing)}, so nothing is written to it",
                 "`tallystream port blueprints apply` creates ours, `... apply FILE` your own",
             )
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.port_rig import Rig, SinkProcess, make_row, rig, sink
+from tests.support.port_rig import SESSION, Rig, SinkProcess, make_row, rig, sink
 from tests.support.waiting import until
 
 from tallystream.agents.port_sink.mapping import default_text
@@ -71,7 +71,7 @@ async def test_single_pass_reports_why_it_cannot_run(kafka: KafkaSettings, prefi
             assert "another sink is the active one" in other["message"]
 
 
-async def test_missing_blueprint_stops_only_its_own_kind(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_missing_blueprint_stops_only_what_is_mapped_to_it(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     mapping = tmp_path / "mapping.yaml"
     lines = default_text().splitlines(keepends=True)
     mapping.write_text("".join(lines).rstrip() + OWN)
@@ -84,14 +84,17 @@ async def test_missing_blueprint_stops_only_its_own_kind(kafka: KafkaSettings, p
         assert left["written"] > 0
         assert one.entities("coding_agent_cost_hour") == {}, "no such rows were made"
         assert one.sandbox.store.blueprint("coding_agent_session")
-        assert await one.letters() == [], "nothing of the kind was tried"
+        assert await one.letters() == [], "nothing was tried"
         with sink(one, tmp_path, **settings) as running:
             await until(lambda: _says(running, "Port has no blueprint ourSession"), "it says what is missing")
-            assert '"ok":true' in await running.page("/readyz"), "the other kinds are written"
+            assert '"ok":true' in await running.page("/readyz"), "all else is written"
+            await one.rows(make_row(rng, "s-5", HOUR, 1))
+            await until(lambda: len(one.entities(SESSION)) == 6, "sessions of the default mapping are, too")
+            assert not one.wrong_sessions()
             own = {"identifier": "ourSession", "title": "Ours", "schema": {"properties": {}, "required": []}}
             one.sandbox.store.create_blueprint(own, "me", 0)
-            await until(lambda: len(one.entities("ourSession")) == 5, "its own kind has begun")
-            await until(lambda: not one.wrong_sessions(), "and so has ours of that kind")
+            await until(lambda: len(one.entities("ourSession")) == 6, "what was left out is written")
+            assert not await one.letters()
             assert "Port has no blueprint" not in await running.page("/readyz")
 
 

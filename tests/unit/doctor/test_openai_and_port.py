@@ -64,7 +64,10 @@ def test_openai_section_shows_what_each_key_works_for() -> None:
         ({}, []),
         ({"problem": "Port answered 401", "next_step": "check the secret"}, ["Port answered 401"]),
         ({"problem": "away", "behind_seconds": 7200.0}, ["away"]),
-        ({"missing_blueprints": {"session": ["coding_agent_session"]}}, ["session is not written"]),
+        (
+            {"missing_blueprints": {"session": ["coding_agent_session"]}},
+            ["session: Port has no blueprint coding_agent_session"],
+        ),
         ({"unmatched_kinds": ["/usage"]}, ["makes nothing of any record of /usage"]),
         ({"refused_entities": 2, "unmapped_records": 1}, ["refused 2 entities, and 1 records"]),
         ({"behind_seconds": 1200.0}, ["20 minutes old"]),

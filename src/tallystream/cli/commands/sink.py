@@ -53,7 +53,8 @@ def _report(result: SinkResult, *, as_json: bool) -> None:
             f" {result.unmapped} records could not be mapped"
         )
         for kind, missing in result.stopped.items():
-            err_console.print(f"[bold red]{kind}[/] was not written: Port has no blueprint {', '.join(missing)}")
+            names = ", ".join(missing)
+            err_console.print(f"[bold red]{kind}[/]: Port has no blueprint {names}, so nothing was written to it")
             err_console.print(
                 "  `tallystream port blueprints apply` creates ours, `... apply FILE` those of a JSON file", style="dim"
             )
