@@ -23,7 +23,7 @@ _OWN = ("title", "icon", "description")
 def fitting(page: Page, blueprints: Container[str]) -> Page:
     """Return a page without the widgets that show blueprints which Port does not have."""
     board = page["widgets"][0]
-    kept = [one for one in board["widgets"] if _shows(one) <= _among(_shows(one), blueprints)]
+    kept = [one for one in board["widgets"] if all(name in blueprints for name in _blueprints(one))]
     names = {one["id"] for one in kept}
     rows = []
     for row in board["layout"]:
@@ -77,11 +77,8 @@ def _widgets(page: Mapping[str, Any]) -> dict[str, Any]:
     return {one["id"]: one for board in page.get("widgets") or () for one in board.get("widgets", ()) if "id" in one}
 
 
-def _shows(widget: Mapping[str, Any]) -> set[str]:
-    return set(_blueprints(widget))
-
-
 def _blueprints(value: object) -> Iterator[str]:
+    """Yield the blueprints that a widget shows."""
     if isinstance(value, Mapping):
         if isinstance(value.get("blueprint"), str):
             yield value["blueprint"]
@@ -90,10 +87,6 @@ def _blueprints(value: object) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _blueprints(item)
-
-
-def _among(names: set[str], blueprints: Container[str]) -> set[str]:
-    return {name for name in names if name in blueprints}
 
 
 def _sizes(sizes: list[int]) -> list[int]:
