@@ -68,6 +68,7 @@ def test_openai_section_shows_what_each_key_works_for() -> None:
             {"missing_blueprints": {"session": ["coding_agent_session"]}},
             ["session: Port has no blueprint coding_agent_session"],
         ),
+        ({"not_registered": "Port answered 403"}, ["is not registered as an integration in Port: Port answered 403"]),
         ({"unmatched_kinds": ["/usage"]}, ["makes nothing of any record of /usage"]),
         ({"refused_entities": 2, "unmapped_records": 1}, ["refused 2 entities, and 1 records"]),
         ({"behind_seconds": 1200.0}, ["20 minutes old"]),
