@@ -52,8 +52,8 @@ def apply(
         MismatchError: rows remain that could not be corrected, because they keep changing.
 
     """
-    from tallystream.cli.commands.reprice import rows_of, show
     from tallystream.cli.output.progress import run
+    from tallystream.cli.output.reprice_table import rows_of, show
 
     found = before = run(plan(settings, book, scope))
     rows, total = rows_of(before.sums, by)
