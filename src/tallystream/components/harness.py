@@ -8,6 +8,7 @@ run("worker", Worker, config, ops=(host, port))   until SIGTERM or SIGINT
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -52,6 +53,9 @@ def run(name: str, service: Factory[Config], config: Config, *, ops: tuple[str, 
         TallystreamError: the error that ended the component.
 
     """
+    # What has been imported stays for ever. Without this, each full collection examines it again: 40 ms in a worker,
+    # and Faust makes one for each table at every rebalance.
+    gc.freeze()
     uvloop.run(serve(name, service, config, ops=ops))
 
 
