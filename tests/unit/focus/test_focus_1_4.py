@@ -1,7 +1,7 @@
 """Our files against a table of FOCUS 1.4's dataset Cost and Usage: columns, types, nulls, values and relations.
 
-The FinOps Foundation's validator has no rules of 1.4 that it could read, so the table stands in for them. It was written
-from the specification: each column with its data type, whether it may be null, and when it must be present.
+The FinOps Foundation's validator has no rules of 1.4 that it could read, so the table stands in for them. It was
+written from the specification: each column with its data type, whether it may be null, and when it must be present.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ def _table() -> dict[str, Column]:
 TABLE = _table()
 PARQUET = {"text": pa.string(), "json": pa.string(), "decimal": pa.decimal128(38, 18),
            "time": pa.timestamp("us", tz="UTC")}  # fmt: skip
-PYTHON = {"text": str, "json": str, "decimal": Decimal, "time": datetime}
+
+OF_A_PRICE = ("PricingQuantity", "PricingCategory", "ListUnitPrice", "ContractedUnitPrice")
 
 
 @cache
@@ -139,15 +140,19 @@ def test_a_column_has_its_type_its_values_and_nulls_only_where_they_are_allowed(
     for value in found:
         if value is None:
             continue
-        assert type(value) is PYTHON[column.kind]
         assert value != "", "a text without characters must be null"
         assert not column.values or value in column.values
-        if column.kind == "json":
-            assert type(json.loads(value)) is dict
-        if column.kind == "decimal":
-            assert value.is_finite()
-        if column.kind == "time":
-            assert value.tzinfo is UTC or value.utcoffset() == UTC.utcoffset(None)
+        match column.kind:
+            case "json":
+                assert type(json.loads(value)) is dict
+            case "decimal":
+                assert isinstance(value, Decimal)
+                assert value.is_finite()
+            case "time":
+                assert isinstance(value, datetime)
+                assert value.utcoffset() == UTC.utcoffset(None)
+            case _:
+                assert type(value) is str
 
 
 def test_columns_relate_to_each_other_as_they_must() -> None:
@@ -164,13 +169,11 @@ def test_columns_relate_to_each_other_as_they_must() -> None:
         for one, other in both:
             assert (row[one] is None) == (row[other] is None)
         if row["SkuPriceId"] is None:
-            names = ("PricingQuantity", "PricingCategory", "ListUnitPrice", "ContractedUnitPrice", "SkuPriceDetails")
-            assert all(row[name] is None for name in names)
+            assert all(row[name] is None for name in OF_A_PRICE)
+            assert row["SkuPriceDetails"] is None
         else:
             assert sku_of.setdefault(row["SkuPriceId"], row["SkuId"]) == row["SkuId"]
-            names = ("SkuId", "SkuMeter", "PricingCategory", "PricingQuantity", "ConsumedQuantity", "ListUnitPrice",
-                     "ContractedUnitPrice")  # fmt: skip
-            assert all(row[name] is not None for name in names)
+            assert all(row[name] is not None for name in (*OF_A_PRICE, "SkuId", "SkuMeter", "ConsumedQuantity"))
             for cost, price in (("ListCost", "ListUnitPrice"), ("ContractedCost", "ContractedUnitPrice")):
                 assert row[cost] == row[price] * row["PricingQuantity"]
         assert row["InvoiceId"] is not None or row["InvoiceDetailId"] is None
@@ -182,8 +185,8 @@ def test_columns_relate_to_each_other_as_they_must() -> None:
 
 
 def test_only_usage_without_a_price_and_products_have_no_sku_price() -> None:
-    """What is not kept: usage must have a SkuPriceId, and no ConsumedQuantity without one. A price that the book does not
-    have would have to be made up, and 0 would look free; the tokens stay, because they were used.
+    """What is not kept: usage must have a SkuPriceId, and no ConsumedQuantity without one. A price that the book does
+    not have would have to be made up, and 0 would look free; the tokens stay, because they were used.
     """
     without = [row for row in rows() if row["SkuPriceId"] is None]
     assert {row["x_CostBasis"] for row in without} == {"unpriced", "reconciled"}
