@@ -49,7 +49,7 @@ def apply(
 
     Raises:
         UnreachableError: Kafka or the workers do not answer.
-        MismatchError: rows remain that could not be corrected, because they keep changing.
+        MismatchError: rows remain that could not be corrected, mostly because they keep changing.
 
     """
     from tallystream.cli.output.progress import run
@@ -89,8 +89,9 @@ def apply(
         console.print(words, markup=False, soft_wrap=True)
     if found.corrections:
         raise MismatchError(
-            f"{len(found.corrections):,} session-hours could not be corrected, because they kept changing",
-            "do all workers have the same file in TALLYSTREAM_PRICES? Then run it again",
+            f"{len(found.corrections):,} session-hours could not be corrected",
+            "`tallystream deadletters list --reason reprice_refused` says why. If their requests kept changing, give all"
+            " workers the same file in TALLYSTREAM_PRICES, restart them, and run this again",
         )
 
 
