@@ -90,8 +90,8 @@ def apply(
     if found.corrections:
         raise MismatchError(
             f"{len(found.corrections):,} session-hours could not be corrected",
-            "`tallystream deadletters list --reason reprice_refused` says why. If their requests kept changing, give all"
-            " workers the same file in TALLYSTREAM_PRICES, restart them, and run this again",
+            "`tallystream deadletters list --reason reprice_refused` says why. If their requests kept changing, give"
+            " all workers the same file in TALLYSTREAM_PRICES, restart them, and run this again",
         )
 
 
