@@ -1,5 +1,7 @@
 """Runs a component: signal handling, process metrics, the ops port, the lock on its directory.
 
+SIGTERM and SIGINT end it; SIGUSR1 writes what its tasks wait for to the log.
+
 logs.configure()                                      first, so that an invalid setting is logged
 with owned(directory, "a worker"):                    if the component keeps state in a directory
 run("worker", Worker, config, ops=(host, port))   until SIGTERM or SIGINT
@@ -29,6 +31,7 @@ from prometheus_client import (
 
 from tallystream import __version__
 from tallystream.components.renamed_metrics import WithOldNames
+from tallystream.components.task_stacks import log_tasks
 from tallystream.schemas.errors import UnreachableError, UsageError
 from tallystream.schemas.status import ComponentReport, Verdict
 from tallystream.streams.kafka.lifecycle import started_clients
@@ -64,6 +67,7 @@ async def serve(name: str, service: Factory[Config], config: Config, *, ops: tup
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, log_tasks)
     registry = process_registry()
     component = service(config, registry, SystemClock())
     server = OpsServer(
