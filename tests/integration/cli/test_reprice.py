@@ -69,6 +69,6 @@ def test_reprice_shows_the_difference_and_changes_nothing(
 def test_reprice_explains_missing_usage_and_invalid_files(cli: Cli, prices: Path) -> None:
     assert "keeps no usage" in cli("reprice", "--prices", str(prices)).out
     assert cli("reprice", "--prices", str(prices) + "x").code == 2
-    assert "Nothing to correct" in cli("reprice", "--prices", str(prices), "--apply").out
+    assert "no cost rows" in cli("reprice", "--prices", str(prices), "--apply").out
     assert "add --yes" in cli("reprice", "--prices", str(prices), "--apply", "--json").err
     assert cli("reprice", "--prices", str(prices), "--yes").code == 2

@@ -58,12 +58,15 @@ def apply(
     found = before = run(plan(settings, book, scope))
     rows, total = rows_of(before.sums, by)
     if not json:
-        if rows:
+        if found.corrections:
             show(rows, total, by)
         for words in left_words(before):
             console.print(words, markup=False, soft_wrap=True)
     for words in run(other_books(settings, book.hash)):
         err_console.print(words, style="yellow", markup=False, soft_wrap=True)
+    if not rows and not before.left and not json:
+        console.print("There are no cost rows of that time.")
+        return
     if not found.corrections and not json:
         which = "the other rows" if before.left else "the rows"
         console.print(f"Nothing to correct: {which} cost what the book {book.hash} says.", markup=False)

@@ -50,7 +50,7 @@ def _document(sums: RepriceSums) -> dict[str, Any]:
 
 
 def show(rows: list[dict[str, Any]], total: dict[str, Any], by: str) -> None:
-    """Print the table."""
+    """Print the rows that differ, or all if none does. Amounts are rounded; `--json` has them exactly."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -65,11 +65,23 @@ def show(rows: list[dict[str, Any]], total: dict[str, Any], by: str) -> None:
     )  # fmt: skip
     for title, name in columns:
         grid.add_column(title, _cell(total[name]), justify="right")
-    for row in rows:
+    same = [row for row in rows if _same(row)]
+    for row in rows if len(same) == len(rows) else [row for row in rows if row not in same]:
         name = row["team"] or "(none)" if by == "team" else " ".join(filter(None, (row["model"], row["service_tier"])))
         grid.add_row(Text(visible(name)), *(_cell(row[name]) for _, name in columns))
     console.print(grid)
+    if 0 < len(same) < len(rows):
+        console.print(f"{len(same):,} of the rows cost the same by both books, and are not shown.", markup=False)
+
+
+def _same(row: dict[str, Any]) -> bool:
+    same: bool = row["cost_usd"] == row["other_cost_usd"] and row["unpriced_requests"] == row["other_unpriced_requests"]
+    return same
 
 
 def _cell(value: int | str) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"-${value[1:]}" if value.startswith("-") else f"${value}"
+    from tallystream.cli.output.text import dollars
+
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"-{dollars(value[1:])}" if value.startswith("-") else dollars(value)
