@@ -106,6 +106,8 @@ async def until_told(component: Component, stop: asyncio.Event) -> None:
             raise UnreachableError(f"a Kafka client has stopped working: {lost.result()}", "start it again")
         if not running.cancelled():
             running.result()
+        elif not told.done():
+            raise UnreachableError("the work was cancelled by a client library, not by us", "start it again")
     finally:
         told.cancel()
         lost.cancel()
