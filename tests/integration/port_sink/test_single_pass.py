@@ -71,7 +71,9 @@ async def test_single_pass_reports_why_it_cannot_run(kafka: KafkaSettings, prefi
             assert "another sink is the active one" in other["message"]
 
 
-async def test_missing_blueprint_stops_only_what_is_mapped_to_it(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
+async def test_missing_blueprint_stops_only_what_is_mapped_to_it(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
     mapping = tmp_path / "mapping.yaml"
     lines = default_text().splitlines(keepends=True)
     mapping.write_text("".join(lines).rstrip() + OWN)
