@@ -74,7 +74,7 @@ async def test_late_request_of_a_replaced_sink_is_overwritten(
     async with rig(kafka, prefix) as one:
         with sink(one, tmp_path) as first:
             await active(first)
-            one.sandbox.faults.add(Fault(match=BULK, kind="latency", seconds=9.0, times=1))
+            one.sandbox.faults.add(Fault(match=BULK, kind="latency", seconds=20.0, times=1))
             await one.rows(make_row(rng, "s", HOUR, 1))
             await until(lambda: one.sandbox.faults.state()[0]["hit"], "its request is under way")
             first.signal(signal.SIGSTOP)
