@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -99,6 +100,11 @@ class Query:
             raise UsageError("only the rows of sessions have children", "use `tallystream cost sessions` without --by")
 
     @property
+    def filtered(self) -> bool:
+        """Whether some rows are left out."""
+        return any(one is not None for one in (self.connection, self.session, self.since, self.until))
+
+    @property
     def dimensions(self) -> tuple[str, ...]:
         """The dimensions of the rows."""
         if not self.by:
@@ -170,21 +176,21 @@ class Table:
         self._tree = query.tree
         self._children: dict[tuple[Any, ...], set[str]] = {}
         self._place = {name: place for place, name in enumerate(self.dimensions)}
-        self._filtered = any(one is not None for one in (query.connection, query.session, query.since, query.until))
 
     def add(self, values: Iterable[bytes]) -> None:
         """Add rows as they are on the topic; each key only in its newest version."""
+        filtered = self.query.filtered
         for value in values:
             try:
                 row = orjson.loads(value)
-                if not self._filtered or self._wanted(row):
+                if not filtered or self._wanted(row):
                     self._fold(row)
             except (ValueError, TypeError, KeyError, AttributeError):
                 self.skipped += 1
 
     def add_part(self, part: CostPart) -> None:
-        """Add sums that were filtered and computed elsewhere; if sessions are counted, only one part per key. With a
-        tree, the part must not have been filtered by session.
+        """Add sums that were filtered and computed elsewhere; `count_sessions` adds the number of sessions. With
+        a tree, the part must not have been filtered by session.
         """
         if self._tree is not None:
             connection, session = (part.key[self._place[name]] for name in ("connection_id", "session_id"))
@@ -195,8 +201,12 @@ class Table:
         sums = self._groups.get(part.key)
         if sums is None:
             sums = self._groups[part.key] = CostSums()
-            sums.sessions = part.sessions if self.query.by else None
         sums.add_part(part)
+
+    def count_sessions(self, numbers: Mapping[tuple[Any, ...], int]) -> None:
+        """Set the number of different sessions of each key that `add_part` has added."""
+        for key, sums in self._groups.items():
+            sums.sessions = numbers[key]
 
     def members(self) -> set[tuple[str, str]]:
         """Return (connection, session) of each session in a table with a tree."""
@@ -279,12 +289,15 @@ class Table:
 
     def rows(self, now_ns: int) -> Iterator[dict[str, Any]]:
         """Return the rows: by hour if the view has hours, else the most expensive first; `now_ns` decides `final`."""
+        yield from self._rows(sorted(self._groups.items(), key=self._order), now_ns)
+
+    def _rows(self, groups: Iterable[tuple[tuple[Any, ...], CostSums]], now_ns: int) -> Iterator[dict[str, Any]]:
         last_final = _last_final(now_ns)
         template = dict.fromkeys(self.query.fields)
         named = [(place, name) for place, name in enumerate(self.dimensions) if name in template]
         named += [(self.dimensions.index(GROUPINGS[name]), name) for name in self.query.by]
         first = len(self.dimensions) - len(self._of_attribution)
-        for key, sums in sorted(self._groups.items(), key=self._order):
+        for key, sums in groups:
             row = template.copy()
             for place, name in named:
                 row[name] = key[place]
@@ -300,10 +313,15 @@ class Table:
 
     def page(self, now_ns: int, limit: int) -> TablePage:
         """Return the first `limit` rows (0: all), and facts about all rows."""
-        rows = list(self.rows(now_ns))
-        still = sum(not row["final"] for row in rows)
-        connections = len({row["connection_id"] for row in rows})
-        return TablePage(rows[:limit] if limit else rows, len(rows), still, connections)
+        last_final = _last_final(now_ns)
+        still = sum(sums.hour > last_final for sums in self._groups.values())
+        at = self._place.get("connection_id")
+        connections = len({None if at is None else key[at] for key in self._groups})
+        if limit:
+            first = nsmallest(limit, self._groups.items(), key=self._order)
+        else:
+            first = sorted(self._groups.items(), key=self._order)
+        return TablePage(list(self._rows(first, now_ns)), len(self._groups), still, connections)
 
     def totals(self, now_ns: int) -> dict[str, Any]:
         """Return the sums over all rows."""

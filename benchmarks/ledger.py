@@ -34,9 +34,17 @@ from tallystream.streams.process.tcp_ports import pick
 
 MODELS = ("gpt-5.1-codex", "gpt-5.1", "gpt-5-mini", "claude-sonnet-4-5", "gemini-2.5-pro")
 TEAMS = ("payments", "search", "data", "platform", None)
+BY = (
+    "team", "user", "repo", "branch", "env", "host", "cost_center", "agent", "billing", "account", "connection",
+    "session", "client", "provider", "model", "service_tier", "book", "hour", "team,repo", "team,repo,user",
+)  # fmt: skip
 VIEWS = (
-    ("sessions",), ("session-hours",), ("hours",), ("models",), ("hours", "--json"), ("models", "--json"),
-    ("sessions", "--by", "team"), ("models", "--by", "team,repo"), ("sessions", "--since", "24h"),
+    ("sessions",), ("session-hours",), ("hours",), ("models",), ("sessions", "--wide"), ("session-hours", "--wide"),
+    ("sessions", "--with-children"), ("sessions", "--since", "24h"), ("sessions", "--since", "10d"),
+    ("sessions", "--connection", "codex-0003"), ("session-hours", "--since", "10d"), ("models", "--since", "10d"),
+    ("models", "--by", "team,repo", "--since", "10d"), ("hours", "--by", "team"), ("hours", "--by", "repo"),
+    ("session-hours", "--by", "user"), ("models", "--by", "team,repo"), *(("sessions", "--by", by) for by in BY),
+    ("hours", "--json"), ("hours", "--csv"), ("models", "--json"), ("sessions", "--json"), ("sessions", "--csv"),
 )  # fmt: skip
 
 

@@ -63,16 +63,20 @@ def row(
     return keys.join(whole["connection_id"], session, whole["hour"]), orjson.dumps(whole)
 
 
+def _named(*values: str | None) -> Iterable[tuple[str, str | None]]:
+    return zip(("team", "user", "billing", "agent"), values, strict=True)
+
+
 money = st.none() | st.integers(0, 10**6) | st.integers(0, 3 * 10**22)
 buckets = st.builds(
-    lambda model, tier, speed, book, team, user, billing, cost, reported, count, unpriced: bucket(
+    lambda model, tier, speed, book, team, user, billing, agent, cost, reported, count, unpriced: bucket(
         model, cost, service_tier=tier, speed=speed, book=book, requests=count, input_uncached=count * 7,
         reported_cost_usd=None if reported is None else to_usd(reported), unpriced_requests=unpriced,
-        attribution={k: v for k, v in (("team", team), ("user", user), ("billing", billing)) if v is not None},
+        attribution={k: v for k, v in _named(team, user, billing, agent) if v is not None},
     ),
     st.sampled_from(["m1", "m2", "Ü"]), st.sampled_from([None, "flex"]), st.sampled_from([None, "fast"]),
     st.sampled_from(["b1", "b2"]), st.sampled_from([None, "a", "B", ""]), st.sampled_from([None, "u1", "u2"]),
-    st.sampled_from([None, None, "plan", "api"]),
+    st.sampled_from([None, None, "plan", "api"]), st.sampled_from([None, "review"]),
     money, money, st.integers(0, 2**30), st.integers(0, 2),
 )  # fmt: skip
 

@@ -35,11 +35,11 @@ async def answer(settings: Settings, query: Query, limit: int, now_ns: int) -> S
     """
 
     def ask(database: Database) -> Shown:
-        from tallystream.agents.ledger.queries.cost import SortedTable, can_sort, cost_table
+        from tallystream.agents.ledger.queries.cost import cost_table
+        from tallystream.agents.ledger.queries.first_rows import first_rows
 
-        if limit and can_sort(query):
-            return SortedTable(database, query, limit, now_ns)
-        return cost_table(database, query)
+        first = first_rows(database, query, limit, now_ns) if limit else None
+        return cost_table(database, query) if first is None else first
 
     return await current(settings, (settings.topics().session_hour_rows,), ask)
 
@@ -88,7 +88,8 @@ async def _ask(settings: Settings, identity: Identity, ends: Ends, ask: Callable
 def _behind(database: Database, identity: Identity, ends: Ends) -> int | None:
     """Return how many offsets are missing. None: the ledger is another deployment's, or cannot hold some rows."""
     from tallystream.agents.ledger.apply import identity_of, positions
-    from tallystream.agents.ledger.schema import VERSION, get_meta
+    from tallystream.agents.ledger.migrations import get_meta
+    from tallystream.agents.ledger.schema import VERSION
 
     if not database.tables() or get_meta(database).get("schema_version") != str(VERSION):
         return None

@@ -15,6 +15,8 @@ from tallystream.schemas.usage import ATTRIBUTION_KEYS
 Format = Literal["json", "csv"]
 _EPOCH = date(1970, 1, 1)
 Text = Field(default=None, max_length=300, pattern=r"^[^\x00]*$")
+Named = Literal["team", "user", "repo", "branch", "env", "host", "cost_center", "agent", "billing", "account"]
+"""The attribution's keys."""
 Params = TypeVar("Params", bound=BaseModel)
 
 
@@ -51,6 +53,10 @@ class SessionParams(FormatParams):
     agent: str | None = Text
     billing: str | None = Text
     account: str | None = Text
+    without: (
+        Literal["team", "user", "repo", "branch", "env", "host", "cost_center", "agent", "billing", "account"] | None
+    ) = None
+    """Sessions with usage that names no such value."""
     since: date | None = None
     """The first UTC day."""
     until: date | None = None
@@ -70,6 +76,7 @@ class SessionParams(FormatParams):
             since=None if self.since is None else _hour(self.since),
             until=None if self.until is None else _hour(self.until) + 24,
             attribution=given,
+            without=self.without,
         )
 
 
