@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import orjson
 
 from tallystream.agents.cost_sums import BucketPart, CostPart, CostSums
+from tallystream.agents.seen_share import SeenCounter, SessionName, SessionTokens, seen_share
 from tallystream.agents.session_tree import SessionTree
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.hours import hour_from_iso, hour_iso, last_final_hour
@@ -105,6 +106,11 @@ class Query:
         return any(one is not None for one in (self.connection, self.session, self.since, self.until))
 
     @property
+    def shares(self) -> bool:
+        """Whether rows say which share of their session was seen."""
+        return not self.by and {"connection_id", "session_id"} <= set(self.dimensions)
+
+    @property
     def dimensions(self) -> tuple[str, ...]:
         """The dimensions of the rows."""
         if not self.by:
@@ -116,7 +122,8 @@ class Query:
         """Return the names of a row's fields, in their order: those of `by` first when they are not among them."""
         own = tuple(name for name in FIELDS if name != "hour" or "hour" in VIEWS[self.view] or "hour" in self.by)
         last = ("sessions",) if self.by else ("children",) if self.tree is not None else ()
-        return (*(name for name in self.by if name not in own), *own, *last)
+        seen = ("seen_share",) if self.shares else ()
+        return (*(name for name in self.by if name not in own), *own, *seen, *last)
 
 
 def keep_newest(newest: dict[bytes, tuple[tuple[int, int], bytes]], records: Iterable[Keyed]) -> int:
@@ -162,6 +169,8 @@ class Table:
         """Requests without a price, by (provider, model, service tier)."""
         self.plan = 0
         """The part of the costs, in pico-dollars, that a plan pays for."""
+        self.seen: Mapping[SessionName, SessionTokens] = {}
+        """The tokens of sessions that have a witness; set it before rows are asked for."""
         self._groups: dict[tuple[Any, ...], CostSums] = {}
         wanted = query.dimensions
         self._of_row = tuple(name for name in wanted if name in _ROW)
@@ -177,14 +186,17 @@ class Table:
         self._children: dict[tuple[Any, ...], set[str]] = {}
         self._place = {name: place for place, name in enumerate(self.dimensions)}
 
-    def add(self, values: Iterable[bytes]) -> None:
-        """Add rows as they are on the topic; each key only in its newest version."""
+    def add(self, values: Iterable[bytes], counter: SeenCounter | None = None) -> None:
+        """Add rows as they are on the topic; each key only in its newest version. `counter` counts all of them."""
         filtered = self.query.filtered
         for value in values:
             try:
                 row = orjson.loads(value)
                 if not filtered or self._wanted(row):
                     self._fold(row)
+                if counter is not None and counter.wants(row["connection_id"], row["session_id"]):
+                    counts = [self._part((), bucket)[1] for bucket in row["buckets"]]
+                    counter.add(row["connection_id"], row["client"], row["session_id"], counts)
             except (ValueError, TypeError, KeyError, AttributeError):
                 self.skipped += 1
 
@@ -208,10 +220,16 @@ class Table:
         for key, sums in self._groups.items():
             sums.sessions = numbers[key]
 
-    def members(self) -> set[tuple[str, str]]:
-        """Return (connection, session) of each session in a table with a tree."""
-        connection, session = self._place["connection_id"], self._place["session_id"]
-        return {(key[connection], one) for key, below in self._children.items() for one in (key[session], *below)}
+    def members(self) -> set[SessionName]:
+        """Return each session in a table of sessions, also those that are added to others' rows."""
+        return {one for key in self._groups for one in self._members(key)}
+
+    def _members(self, key: tuple[Any, ...]) -> Iterator[SessionName]:
+        """Yield the sessions of a row."""
+        connection, session = key[self._place["connection_id"]], key[self._place["session_id"]]
+        yield connection, session
+        for one in self._children.get(key, ()):
+            yield connection, one
 
     def _top(self, connection: str, session: str) -> str | None:
         """Return the session whose row includes this one, None when it is not wanted."""
@@ -307,6 +325,8 @@ class Table:
                 row["attribution"] = {name: value for name, value in pairs if value is not None}
             if sums.sessions is not None:
                 row["sessions"] = sums.sessions if isinstance(sums.sessions, int) else len(sums.sessions)
+            if self.query.shares:
+                row["seen_share"] = seen_share(self.seen[one] for one in self._members(key) if one in self.seen)
             if self._tree is not None:
                 row["children"] = sorted(self._children.get(key, ()))
             yield row

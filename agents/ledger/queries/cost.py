@@ -16,6 +16,7 @@ from typing import Any
 from tallystream.agents.cost_query import PLAN, Query, Table
 from tallystream.agents.ledger.amounts import join_money
 from tallystream.agents.ledger.queries.cost_sources import ALL, Chosen, cost_parts, in_range, sources
+from tallystream.agents.ledger.queries.coverage import seen_sessions
 from tallystream.agents.ledger.schema import COLUMN
 from tallystream.agents.ledger.store.database import Database
 from tallystream.schemas.hours import hour_iso
@@ -30,6 +31,8 @@ def cost_table(database: Database, query: Query) -> Table:
         table.add_part(part)
     if query.by:
         table.count_sessions(sessions_by(database, asked, table.dimensions))
+    if query.shares:
+        table.seen = seen_sessions(database, None if not query.filtered else table.members())
     members = table.members() if query.tree is not None and query.session is not None else None
     add_notes(database, table, asked, ALL if members is None else Chosen(members))
     return table

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tallystream.agents.cost_query import Query
@@ -150,7 +150,13 @@ def cost_parts(database: Database, query: Query, dimensions: Sequence[str], chos
             )
             known = "max(b.last_hour), max(b.version), sum(b.priced), sum(b.reports)"
         else:
-            tables = source.joined(*joins)
+            if attributed and source.tables == "part b" and chosen == ALL and query.session is None:
+                # Attribution by attribution, as parts are stored.
+                by_attribution = replace(source, tables="attribution a CROSS JOIN part b")
+                joins = [one for one in joins if not one.startswith("JOIN attribution")]
+                tables = by_attribution.joined(*joins, where=["b.attribution = a.id"])
+            else:
+                tables = source.joined(*joins)
             known = f"max({source.hour}), max(b.version), count(b.cost_hi), count(b.reported_hi)"
         if single and source.tables == "part b":
             # Next to no two parts have the same names.

@@ -26,6 +26,7 @@ from tallystream.agents.ledger.queries.cost_sources import (
     sources,
     sums_of,
 )  # fmt: skip
+from tallystream.agents.ledger.queries.coverage import seen_sessions
 from tallystream.agents.ledger.records import unpack_version
 from tallystream.agents.ledger.schema import columns
 from tallystream.agents.ledger.store.database import Database
@@ -83,6 +84,8 @@ def _table(database: Database, query: Query, chosen: Chosen) -> Table:
         table.add_part(part)
     if query.by:
         table.count_sessions(sessions_by(database, asked, table.dimensions, chosen))
+    if query.shares:
+        table.seen = seen_sessions(database, table.members())
     return table
 
 
@@ -207,6 +210,7 @@ def _of_all_sessions(database: Database, query: Query, limit: int, now_ns: int) 
     ):
         counts, money = sums_of(row, 7, priced=row[-4] is not None, reports=row[-2] is not None)
         table.add_part(CostPart(row[:5], counts, *money, hour_iso(int(row[5])), unpack_version(int(row[6]))))
+    table.seen = seen_sessions(database, table.members())
     return TablePage(list(table.rows(now_ns)), int(total), int(still), _connections(database))
 
 

@@ -10,6 +10,7 @@ from tallystream.cli.options import cluster, err_console
 
 if TYPE_CHECKING:
     from tallystream.agents.cost_query import Query
+    from tallystream.agents.coverage import WitnessedHour
     from tallystream.agents.ledger.store.database import Database
     from tallystream.cli.output.cost_table import Shown
     from tallystream.settings.settings import Settings
@@ -41,7 +42,8 @@ async def answer(settings: Settings, query: Query, limit: int, now_ns: int) -> S
         first = first_rows(database, query, limit, now_ns) if limit else None
         return cost_table(database, query) if first is None else first
 
-    return await current(settings, (settings.topics().session_hour_rows,), ask)
+    topics = settings.topics()
+    return await current(settings, (topics.session_hour_rows, *([topics.witness] if query.shares else [])), ask)
 
 
 async def current(settings: Settings, topics: Sequence[TopicSpec], ask: Callable[[Database], T]) -> T | None:
@@ -133,3 +135,46 @@ async def _extent(settings: Settings, topics: Sequence[TopicSpec]) -> tuple[Iden
                 looking.cancel()
     except (KafkaError, OSError, TimeoutError) as exc:
         raise unreachable(kafka, exc) from exc
+
+
+async def rebuilt(settings: Settings, topics: Sequence[TopicSpec], ask: Callable[[Database], T]) -> T:
+    """Read topics, where they exist, into a ledger that exists only for this question, and ask it.
+
+    Raises:
+        UnreachableError: Kafka did not answer.
+
+    """
+    import tempfile
+    from pathlib import Path
+
+    from tallystream.agents.ledger.apply import Writer
+    from tallystream.agents.ledger.config import LedgerPlace
+    from tallystream.agents.ledger.store.open import open_database
+    from tallystream.streams.identity import read_identity
+    from tallystream.streams.kafka.follower import TopicFollower
+    from tallystream.streams.kafka.reader import partitions_of
+
+    kafka, prefix = cluster(settings), settings.topics().prefix
+    names = [topic.name for topic in topics if await partitions_of(kafka, topic.name)]
+    with tempfile.TemporaryDirectory(prefix="tallystream-") as directory:
+        database = open_database(LedgerPlace(prefix, Path(directory)))
+        try:
+            writer = Writer(database, settings.topics())
+            writer.claim(await read_identity(kafka, prefix, names))
+            if names:
+                async with TopicFollower(kafka, names, {}) as follower:
+                    while follower.behind:
+                        writer.apply(await follower.poll())
+            return ask(database)
+        finally:
+            database.close()
+
+
+async def witnesses(settings: Settings) -> list[WitnessedHour]:
+    """Return what the topic of witnesses says of each session."""
+    from tallystream.agents.ledger.queries.coverage import AFTER_ALL, CoverageRange, witnessed_hours
+
+    wanted = CoverageRange(0, AFTER_ALL, hourly=False)
+    return await rebuilt(
+        settings, (settings.topics().witness,), lambda database: list(witnessed_hours(database, wanted))
+    )

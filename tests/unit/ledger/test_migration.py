@@ -76,9 +76,9 @@ def check(fresh: Database, older: Database) -> None:
         writer.apply([batch])
     with older.writing():
         older_tables(older, 4)
-        for table in KEPT:
-            names = columns_of(fresh, table)
-            older.load(table, names, fresh.rows(f"SELECT {', '.join(names)} FROM {table}"))
+        for kept in KEPT:
+            names = columns_of(fresh, kept)
+            older.load(kept, names, fresh.rows(f"SELECT {', '.join(names)} FROM {kept}"))
         names = [name for name in columns_of(fresh, "attribution") if name != "crew"]
         found = fresh.rows(f"SELECT {', '.join(names)} FROM attribution")
         older.load("attribution", (*names, "team_id"), ((*one, 1) for one in found))
