@@ -43,7 +43,7 @@ def witnessed_sessions(
     found: dict[SessionName, SessionTokens] = {}
     for row in coverage(counted, witnessed, "session"):
         key = row.connection_id, row.session_id or ""
-        if row.seen is not None and key not in found:
+        if row.seen is not None and row.session_id and key not in found:
             found[key] = SessionTokens(row.counted.total, row.missing)
     return found
 
