@@ -6,6 +6,7 @@ pass over ids and costs tells which have the first rows, and only those are read
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from heapq import nsmallest
 from itertools import groupby
@@ -30,6 +31,7 @@ from tallystream.agents.ledger.queries.coverage import seen_sessions
 from tallystream.agents.ledger.records import unpack_version
 from tallystream.agents.ledger.schema import columns
 from tallystream.agents.ledger.store.database import Database
+from tallystream.agents.session_tree import SessionKey
 from tallystream.schemas.hours import hour_iso, last_final_hour
 
 MOST = 2_000
@@ -173,24 +175,34 @@ class _Heads:
     """Tells which session's row a session is added to: its own, or with a tree that of the session at the top."""
 
     def __init__(self, database: Database, query: Query) -> None:
-        self._names: dict[int, object] | None = None
-        if query.tree is not None or "connection_id" not in query.dimensions:
-            tree = query.tree
-            found: dict[int, object] = {}
-            for key, connection, session in database.stream("SELECT id, connection_id, session_id FROM session"):
-                top = session if tree is None else tree.root(connection, session)
-                found[key] = (connection, top) if "connection_id" in query.dimensions else top
-            self._names = found
+        self._heads: dict[int, object] = {}
+        """Of sessions that are not alone in their row."""
+        tree, named = query.tree, "connection_id" in query.dimensions
+        if tree is None and named:
+            return
+        linked = None if tree is None or not named else tree.linked()
+        for key, connection, session in _sessions(database, linked):
+            top = session if tree is None else tree.root(connection, session)
+            self._heads[key] = (connection, top) if named else top
 
     def of(self, session: int) -> object:
         """Return what sessions of the same row have in common."""
-        return session if self._names is None else self._names[session]
+        return self._heads.get(session, session)
 
     def among(self, heads: set[object]) -> list[int]:
         """Return the sessions of these rows."""
-        if self._names is None:
-            return [head for head in heads if isinstance(head, int)]
-        return [session for session, head in self._names.items() if head in heads]
+        own = [head for head in heads if isinstance(head, int)]
+        return own + [session for session, head in self._heads.items() if head in heads]
+
+
+def _sessions(database: Database, wanted: Collection[SessionKey] | None) -> Iterator[tuple[int, str, str]]:
+    """Yield (key, connection_id, session_id) of these sessions, as far as they exist, or at choice of all."""
+    sql = "SELECT id, connection_id, session_id FROM session"
+    if wanted is None or len(wanted) > MOST:
+        yield from database.stream(sql)
+        return
+    for name in wanted:
+        yield from database.rows(f"{sql} WHERE connection_id = ? AND session_id = ?", name)
 
 
 def _of_all_sessions(database: Database, query: Query, limit: int, now_ns: int) -> TablePage:

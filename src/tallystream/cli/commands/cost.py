@@ -146,7 +146,7 @@ def _show(query: Query, settings: Settings, now: int, form: str, limit: int, *, 
         if not from_topics:
             from tallystream.cli.ledger import answer
 
-            shown = run(answer(settings, query, limit if form == "people" else 0, now))
+            shown = run(answer(settings, query, limit if form in ("people", "wide") else 0, now))
         complete = True
         if shown is None:
             shown, complete = run(collect(settings, query))
