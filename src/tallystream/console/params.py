@@ -61,6 +61,8 @@ class SessionParams(FormatParams):
     """The first UTC day."""
     until: date | None = None
     """The last UTC day."""
+    hour: datetime | None = None
+    """Only this UTC hour, such as `2026-11-21T14:00Z`; then `since` and `until` do not matter."""
     sort: Literal["cost", "recent", "tokens"] = "cost"
     after: str | None = Field(default=None, max_length=200)
     """`next` of the previous page."""
@@ -68,13 +70,14 @@ class SessionParams(FormatParams):
     def wanted(self) -> SessionFilter:
         """Return the parameters as a filter."""
         given = {name: value for name in ATTRIBUTION_KEYS if (value := getattr(self, name))}
+        hour = None if self.hour is None else _hour_of(self.hour)
         return SessionFilter(
             search=self.q,
             connection=self.connection,
             client=self.client,
             model=self.model,
-            since=None if self.since is None else _hour(self.since),
-            until=None if self.until is None else _hour(self.until) + 24,
+            since=hour if hour is not None else None if self.since is None else _hour(self.since),
+            until=hour + 1 if hour is not None else None if self.until is None else _hour(self.until) + 24,
             attribution=given,
             without=self.without,
         )
@@ -131,6 +134,11 @@ def invalid(exc: ValidationError) -> BadRequestError:
 def _hour(day: date) -> int:
     days = (min(max(day, _EPOCH), date(9999, 12, 30)) - _EPOCH) // timedelta(days=1)
     return days * 24
+
+
+def _hour_of(at: datetime) -> int:
+    utc = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    return max(0, (utc - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(hours=1))
 
 
 def today(now_ns: int) -> date:

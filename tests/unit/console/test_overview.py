@@ -44,4 +44,6 @@ def test_agents_of_the_period_are_shown_and_lead_to_their_sessions(tmp_path: Pat
     assert sessions(agent="review") == {"s1"}
     assert sessions(agent="codex_cli_rs") == {"s1", "s2"}
     assert sessions(without="agent") == {"s2"}
+    assert sessions(hour=page.hours[-3].hour) == {"s1"}
+    assert [one.cost_usd for one in page.hours[-3:-1]] == ["3", "5"]
     database.close()
