@@ -89,10 +89,10 @@ class Scanner:
         if first in b"{[":
             found = _SHALLOW.match(text, position, min(end, position + _WINDOW))
             return found.end() if found is not None else self._skip_deep(position, end)
-        found = _SCALAR.match(text, position, end)
-        if found is None:
+        after = self._past(_SCALAR, position, end)
+        if after == position:
             raise _UnpairedError
-        return found.end()
+        return after
 
     def elements(self, array: ByteRange) -> Iterator[ByteRange]:
         """Yield the elements of an array."""
@@ -134,8 +134,28 @@ class Scanner:
 
     def _blank(self, position: int) -> int:
         """Return the position after white space and byte order marks."""
-        found = _BLANK.match(self.text, position)
-        return position if found is None else found.end()
+        return self._past(_BLANK, position, len(self.text))
+
+    def _past(self, pattern: re.Pattern[bytes], position: int, end: int) -> int:
+        """Return the position after all that `pattern` matches, in steps of one window."""
+        while True:
+            window = min(end, position + _WINDOW)
+            found = pattern.match(self.text, position, window)
+            after = position if found is None else found.end()
+            # a byte order mark may be cut by the end of a window
+            if after == position or after < window - 2 or window == end:
+                return after
+            position = after
+
+    def _next_token(self, position: int, end: int) -> int:
+        """Return the position of the next quote or bracket, -1 without one."""
+        while position < end:
+            window = min(end, position + _WINDOW)
+            found = _TOKEN.search(self.text, position, window)
+            if found is not None:
+                return found.start()
+            position = window
+        return -1
 
     def _step(self) -> None:
         self._steps += 1
@@ -144,10 +164,10 @@ class Scanner:
 
     def _skip_deep(self, position: int, end: int) -> int:
         text, depth = self.text, 0
-        while (found := _TOKEN.search(text, position, end)) is not None:
+        while (found := self._next_token(position, end)) >= 0:
             self._step()
-            token = text[found.start()]
-            position = found.end()
+            token = text[found]
+            position = found + 1
             if token == 0x22:
                 position = self._skip_string(position - 1, end)
             elif token in b"{[":

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from tallystream.streams.kafka.consumer import new_consumer
 from tallystream.streams.kafka.errors import TopicRecreatedError, unreachable
-from tallystream.streams.kafka.lifecycle import close, start
+from tallystream.streams.kafka.lifecycle import close, own_cancel_only, start
 from tallystream.streams.kafka.reader import partitions_of
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.task_watch import check_tasks
@@ -98,17 +98,23 @@ class TopicFollower:
 
     async def poll(self) -> list[FollowedBatch]:
         """Return new records, or nothing after `FETCH_WAIT` without any."""
+        try:
+            with own_cancel_only():
+                async with asyncio.timeout(self._timeout):
+                    return await self._poll()
+        except (KafkaError, OSError) as exc:  # a TimeoutError is an OSError
+            raise unreachable(self._kafka, exc) from exc
+
+    async def _poll(self) -> list[FollowedBatch]:
         consumer = self._opened()
         asked = {at: consumer.last_poll_timestamp(at) or 0 for at in self._ends if self._rest[at][0] < self._ends[at]}
         quiet, self._quiet = self._quiet, set()
+        check_tasks(consumer)
         try:
-            check_tasks(consumer)
             found = await consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_RECORDS)
         except OffsetOutOfRangeError as exc:
             await self._skip(exc)
             return []
-        except (KafkaError, OSError) as exc:
-            raise unreachable(self._kafka, exc) from exc
         batches = [batch for at, records in found.items() if (batch := self._batch(at, records)) is not None]
         # After a full answer, other partitions may still wait for their turn in the client.
         if sum(map(len, found.values())) < MAX_RECORDS:

@@ -10,10 +10,12 @@ aiokafka's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 from weakref import WeakSet
+
+from aiokafka.errors import KafkaError
 
 T = TypeVar("T")
 CLOSE = 5.0
@@ -85,6 +87,26 @@ async def opened(client: T, within: float | None = CLOSE) -> AsyncIterator[T]:
         yield client
     finally:
         await close(client, within)
+
+
+@contextmanager
+def own_cancel_only() -> Iterator[None]:
+    """Let only a cancellation of this very task through; another one becomes a KafkaError.
+
+    Waiting for a future that a client library has cancelled raises CancelledError, too. It would end a loop in silence,
+    because nothing reports a cancelled task.
+
+    Raises:
+        KafkaError: nobody has cancelled this task.
+
+    """
+    try:
+        yield
+    except asyncio.CancelledError as exc:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise KafkaError("a Kafka client has cancelled what it was asked") from exc
 
 
 async def cancel(*tasks: asyncio.Task[Any]) -> None:

@@ -31,6 +31,12 @@ from tallystream.streams.runtime.store import RowStore
 _log = structlog.get_logger()
 MAX_RECORDS = 1_000
 """Changelog records replayed, or rows examined, in one turn of the event loop; probes are answered in between."""
+TAIL_BYTES = 1 << 16
+"""Bytes of one partition in one fetch, where only a single record of each is wanted.
+
+A broker always sends the first batch of a fetch completely, however small the limit. With a limit of one byte it would
+answer for one partition at a time, and twelve partitions took a second.
+"""
 PATIENCE = 60.0
 """Seconds without a record after which reading is given up."""
 

@@ -10,7 +10,7 @@ refused.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tallystream.streams.runtime.changelog import DERIVED, Position, Watermark, reserved
 from tallystream.streams.runtime.fold import Fold
@@ -21,6 +21,11 @@ from tallystream.streams.runtime.store import RowStore
 CHUNK = 512
 """Keys examined in one turn of the event loop."""
 
+REST = 3.0
+"""Seconds to rest after each second of examining: the first sweep begins with the first fold after a start, and usage
+must not wait for it.
+"""
+
 
 class Expiry:
     """Raises watermarks and passes the keys that they close to the group commit, as tombstones."""
@@ -29,6 +34,8 @@ class Expiry:
         self._fold = fold
         self._host = host
         self._store = store
+        self._alone = asyncio.Lock()
+        """Held by the partition of which keys are being examined, and during the rest afterwards."""
 
     def raise_watermark(self, partition: Partition, at: Position) -> Watermark | None:
         """Apply the watermark for position `at` if it is higher than the current one; return it if so."""
@@ -51,18 +58,28 @@ class Expiry:
             done = None
             while partition.tombstone is not None and partition.tombstone != done:
                 watermark = partition.tombstone
-                for chunk in self._store.chunks(partition.number, CHUNK):
-                    self._remove_derived(partition.number, chunk, watermark)
-                    closed = [key for key in chunk if not reserved(key) and self._fold.is_closed(key, watermark)]
+                chunks = self._store.chunks(partition.number, CHUNK)
+                while (closed := await self._examine(partition.number, chunks, watermark)) is not None:
                     if closed:
                         partition.swept.clear()
                         partition.expired.extend(closed)
                         partition.wake.set()
                         await partition.swept.wait()
-                    await asyncio.sleep(0)
                 done = watermark
         except Exception as exc:  # noqa: BLE001 - a store that cannot be read must not go unnoticed
             self._host.fail_fast(exc)
+
+    async def _examine(self, p: int, chunks: Iterator[list[bytes]], watermark: bytes) -> list[bytes] | None:
+        """Read a chunk and rest; return its closed keys, or None after the last chunk."""
+        async with self._alone:
+            began = self._host.monotonic()
+            keys = next(chunks, None)
+            if keys is None:
+                return None
+            self._remove_derived(p, keys, watermark)
+            closed = [key for key in keys if not reserved(key) and self._fold.is_closed(key, watermark)]
+            await asyncio.sleep(REST * (self._host.monotonic() - began))
+            return closed
 
     def _remove_derived(self, p: int, keys: Sequence[bytes], watermark: bytes) -> None:
         """Remove closed derived rows: they are only in the store, so nothing has to be acknowledged first."""

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from tallystream.schemas.errors import UnfitError
-from tallystream.streams.runtime.changelog_copy import ChangelogCopy
+from tallystream.streams.runtime.changelog_copy import TAIL_BYTES, ChangelogCopy
 from tallystream.streams.runtime.engine import Engine
 from tallystream.streams.runtime.host import Reader
 from tallystream.streams.runtime.progress import Counters, FoldActivity
@@ -68,7 +68,7 @@ class Standby:
         host = self._engine.host
         while True:
             try:
-                async with host.reader() as reader, host.reader(fetch_bytes=1) as tails:
+                async with host.reader() as reader, host.reader(fetch_bytes=TAIL_BYTES) as tails:
                     while True:
                         await self.follow(reader, tails)
                         await asyncio.sleep(EVERY)

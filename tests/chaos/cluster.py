@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from functools import partial
@@ -107,6 +108,19 @@ class Part:
                 return str(response.read().decode())
         except OSError:
             return ""
+
+    def why_not_ready(self) -> str:
+        """Return what /readyz says, and let the process write what its tasks wait for."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ops_port}/readyz", timeout=5) as response:
+                why = str(response.status)
+        except urllib.error.HTTPError as refused:
+            why = refused.read().decode()
+        except OSError as exc:
+            why = repr(exc)
+        self.signal(signal.SIGUSR1)
+        time.sleep(1)  # for people only: the tasks are in the log by then
+        return f"{self.name} is ready: {why}; see {self.log}"
 
     def metric(self, name: str) -> float:
         """Return a metric, 0 if it is missing."""
@@ -343,7 +357,7 @@ class Cluster:
     def all_ready(self, seconds: float = 240.0) -> None:
         """Wait until every component is ready."""
         for part in self.parts:
-            eventually(lambda part=part: part.ready, f"{part.name} is ready; see {part.log}", seconds)  # type: ignore[misc]
+            eventually(lambda part=part: part.ready, part.why_not_ready, seconds)  # type: ignore[misc]
 
     def cli(self, *arguments: str, code: int = 0, seconds: float = 180.0) -> str:
         """Run a command on this cluster and return its stdout."""

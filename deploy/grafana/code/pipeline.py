@@ -211,7 +211,8 @@ def _worker(on: dashboard.Dashboard) -> dashboard.Dashboard:
             lines(
                 "Partitions", "Partitions that each worker owns and has recovered, and partitions that are still being recovered.",
                 Query("sum by (instance) (tallystream_worker_partitions)", "{{instance}}"),
-                Query("sum(tallystream_worker_recovering_partitions)", "recovering"), span=THIRD,
+                Query("sum(tallystream_worker_recovering_partitions)", "recovering"),
+                Query("sum by (instance) (tallystream_worker_standby_partitions) > 0", "{{instance}}, copies"), span=THIRD,
             )
         )
         .with_panel(
@@ -222,8 +223,9 @@ def _worker(on: dashboard.Dashboard) -> dashboard.Dashboard:
         )
         .with_panel(
             lines(
-                "Recovery and repair", "Changelog records read, messages skipped and seeks back, per second.",
+                "Recovery and repair", "Changelog records read and copied for other workers' partitions, messages skipped and seeks back, per second.",
                 Query(rate("tallystream_worker_recovered_records_total"), "recovered"),
+                Query(rate("tallystream_worker_standby_records_total"), "copied"),
                 Query(rate("tallystream_worker_skipped_messages_total"), "skipped"),
                 Query(rate("tallystream_worker_repairs_total"), "seeks back"), unit="recps", span=THIRD, top=1,
             )

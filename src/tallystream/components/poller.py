@@ -26,7 +26,7 @@ from tallystream.schemas.status import PollerStatus
 from tallystream.settings.ocean_ignored import ignored_settings
 from tallystream.settings.places import named_files
 from tallystream.settings.settings import Settings
-from tallystream.streams.kafka.lifecycle import cancel
+from tallystream.streams.kafka.loops import run_loops
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.poller.client import OpenAIClientConfig
 from tallystream.streams.poller.config import PollerConfig
@@ -268,14 +268,7 @@ class PollerWithDays:
             UnfitError: an existing topic has the wrong settings.
 
         """
-        work = (self._poller.run(), self._days.run(), self._reconciliation.run())
-        tasks = [asyncio.ensure_future(one) for one in work]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            await cancel(*tasks)
+        await run_loops(self._poller.run(), self._days.run(), self._reconciliation.run())
 
     def healthy(self) -> Health:
         """Return whether the poller makes progress."""

@@ -21,7 +21,7 @@ from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.kafka.admin import new_admin
 from tallystream.streams.kafka.errors import unreachable
 from tallystream.streams.kafka.lag import PartitionLag
-from tallystream.streams.kafka.lifecycle import close, start
+from tallystream.streams.kafka.lifecycle import close, own_cancel_only, start
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
 
@@ -88,8 +88,9 @@ class LagReader:
     async def read(self, rows_up_to: Mapping[int, int]) -> Lags:
         """Return the lags. `rows_up_to`: the newest usage offset included in a row, by partition, if known."""
         try:
-            async with asyncio.timeout(self._timeout):
-                return await self._read(rows_up_to)
+            with own_cancel_only():
+                async with asyncio.timeout(self._timeout):
+                    return await self._read(rows_up_to)
         except (KafkaError, OSError) as exc:  # a TimeoutError is an OSError
             raise self._unreachable(exc) from exc
 

@@ -23,6 +23,7 @@ from tallystream.schemas.versions import find_version
 from tallystream.streams.kafka.admin import administering
 from tallystream.streams.kafka.errors import TopicRecreatedError, unreachable
 from tallystream.streams.kafka.follower import FollowedBatch, TopicFollower
+from tallystream.streams.kafka.loops import run_loops
 from tallystream.streams.kafka.topic_setup import ensure
 from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.ops import Health
@@ -66,11 +67,7 @@ class MetricsExporter:
         await self._again(lambda: ensure(config.kafka, config.topics.all()), once=True)
         await self._again(self._open_ledger, once=True)
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._again(self._watch_lag))
-                tasks.create_task(self._again(self._follow))
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None
+            await run_loops(self._again(self._watch_lag), self._again(self._follow))
         finally:
             assert self._ledger is not None
             self._ledger.close()

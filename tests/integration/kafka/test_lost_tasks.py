@@ -39,6 +39,25 @@ async def test_follower_with_a_lost_task_raises_an_error(kafka: KafkaSettings, p
             await until(tail.poll, "it is noticed")
 
 
+async def test_follower_whose_client_cancels_a_wait_raises_an_error(kafka: KafkaSettings, prefix: str) -> None:
+    topic = f"{prefix}.followed"
+    await ensure(kafka, (TopicSpec(topic, 1),))
+    async with TopicFollower(kafka, (topic,), {}) as tail:
+        consumer: Any = tail._consumer
+        waiters = consumer._fetcher._fetch_waiters
+
+        async def polled() -> None:
+            while True:
+                await tail.poll()
+
+        polling = asyncio.create_task(polled())
+        await until(lambda: waiters, "it waits for records")
+        for waiter in waiters:
+            waiter.cancel()
+        with pytest.raises(UnreachableError, match="cancelled"):
+            await asyncio.wait_for(polling, 30)
+
+
 @pytest.mark.parametrize("task", ["_coordination_task", "_heartbeat_task"])
 async def test_election_member_with_a_lost_task_joins_again(kafka: KafkaSettings, prefix: str, task: str) -> None:
     topics = Topics(prefix, 1)
