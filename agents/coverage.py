@@ -177,12 +177,11 @@ def _unnamed(sessions: Mapping[_SessionKey, _Sums], rows: Iterable[CoverageRow])
             rest[at] = rest[at].plus(TokenSides(-known.input, -known.output))
     found = []
     for (connection_id, client), tokens in rest.items():
-        sums = sessions.get((connection_id, client, NO_SESSION))
-        if tokens.total > 0 and sums is not None:
+        key = connection_id, client, NO_SESSION
+        if tokens.total > 0 and key in sessions:
             received = min(tokens.total, max(0, tokens.output))
             unseen = TokenSides(tokens.total - received, received)
-            key = connection_id, client, NO_SESSION
-            found.append(_row(key, None, _Sums(said={"metrics": unseen}, versions=sums.versions), "metrics"))
+            found.append(_row(key, None, _Sums(said={"metrics": unseen}, versions=sessions[key].versions), "metrics"))
     return found
 
 

@@ -97,15 +97,17 @@ def sessions_by(
     seen: dict[int, set[int]] = {}
     for source in sources(query, hourly=hourly, chosen=chosen):
         # No join: an index has all of it.
-        columns = f"b.session * {of_both}, b.line, b.attribution"
+        columns = "b.session, b.line, b.attribution"
         if hourly:
             rows = database.stream(f"SELECT {columns}, b.hour {source.joined()} ORDER BY b.hour", source.parameters)
             for hour, of_hour in groupby(rows, itemgetter(3)):
-                seen[hour] = {session + lines[line] + attributions[group] for session, line, group, _ in of_hour}
+                seen[hour] = {
+                    session * of_both + lines[line] + attributions[group] for session, line, group, _ in of_hour
+                }
         else:
             rows = database.stream(f"SELECT {columns} {source.joined()}", source.parameters)
             seen.setdefault(0, set()).update(
-                [session + lines[line] + attributions[group] for session, line, group in rows]
+                [session * of_both + lines[line] + attributions[group] for session, line, group in rows]
             )
     names: dict[int, str] = {}
     if named:
