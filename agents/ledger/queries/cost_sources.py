@@ -28,7 +28,7 @@ Members = Collection[tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class Source:
+class CostSource:
     """Rows `b` with session, line, attribution, version and sums. `hour` is the column of their newest hour."""
 
     tables: str
@@ -54,7 +54,7 @@ class Chosen:
 ALL = Chosen()
 
 
-def sources(query: Query, *, hourly: bool, chosen: Chosen = ALL) -> list[Source]:
+def sources(query: Query, *, hourly: bool, chosen: Chosen = ALL) -> list[CostSource]:
     """Return the rows that are asked for, each hour's own if `hourly`."""
     of, parameters = _of_session(query, chosen)
     if query.connection is not None:
@@ -62,9 +62,9 @@ def sources(query: Query, *, hourly: bool, chosen: Chosen = ALL) -> list[Source]
         parameters.append(query.connection)
     within, hours = in_range(query, "b.hour")
     if hourly:
-        return [Source("bucket b", "b.hour", (*within, *of), (*hours, *parameters))]
+        return [CostSource("bucket b", "b.hour", (*within, *of), (*hours, *parameters))]
     if not within:
-        return [Source("part b", "b.last_hour", tuple(of), tuple(parameters))]
+        return [CostSource("part b", "b.last_hour", tuple(of), tuple(parameters))]
     whole, overlaps = list[str](), list[str]()
     if query.since is not None:
         whole.append("b.first_hour >= ?")
@@ -75,8 +75,8 @@ def sources(query: Query, *, hourly: bool, chosen: Chosen = ALL) -> list[Source]
     cut = " AND ".join(one.replace("b.", "e.") for one in whole)
     same = "b.session = e.session AND b.line = e.line AND b.attribution = e.attribution"
     return [
-        Source("part b", "b.last_hour", (*whole, *of), (*hours, *parameters)),
-        Source(
+        CostSource("part b", "b.last_hour", (*whole, *of), (*hours, *parameters)),
+        CostSource(
             "part e CROSS JOIN bucket b", "b.hour", (*overlaps, f"NOT ({cut})", same, *within, *of),
             (*hours, *hours, *hours, *parameters),
         ),
