@@ -55,6 +55,7 @@ class Stepped:
     partition: Partition = field(init=False)
     published: dict[str, dict[bytes, dict[str, Any]]] = field(default_factory=lambda: defaultdict(dict))
     changelog: int = 0
+    changelog_bytes: int = 0
 
     def __post_init__(self) -> None:
         self.recover()
@@ -78,6 +79,7 @@ class Stepped:
                 assert value is not None
                 self.publish(out.topic, key, orjson.loads(value))
         self.changelog += 1
+        self.changelog_bytes += sum(len(key) + len(value or b"") for key, value in group.rows)
         torn = group.rows if stored is None else group.rows[:stored]
         self.store.write(self.p, [*torn, *self.derived(torn)], self.changelog)
 

@@ -275,3 +275,21 @@ def test_record_repeated_with_another_model_leaves_no_empty_bucket() -> None:
     assert sorted((b["model"], b["requests"], b["output"]) for b in row["buckets"]) == [
         ("claude-haiku-4-5-20251001", 1, 9), ("claude-sonnet-4-5-20250929", 1, 500),
     ]  # fmt: skip
+
+
+@pytest.mark.thorough
+def test_changelog_of_a_session_hour_grows_with_its_events_only() -> None:
+    """What a group writes does not grow with the hour's earlier events: 4,096 groups of one event need less than 1 MB,
+    and the second half of them as much as the first.
+    """
+    fold, halves = Stepped(0, session_cost()), [0]
+    for half in range(2):
+        for number in range(2048):
+            body = {"connection_id": "codex-7f3a", "client": "codex", "provider": "openai", "session_id": "s"}
+            offset = half * 2048 + number
+            one = event(random.Random(offset), NOW, "gpt-5.1-codex", "default")
+            fold.fold([Message(offset, orjson.dumps({**body, "attribution": {}, "events": [one]}), b"codex-7f3a|s")])
+            fold.commit()
+        halves.append(fold.changelog_bytes - sum(halves))
+    assert fold.changelog_bytes < 1_000_000
+    assert halves[2] < 1.1 * halves[1]
