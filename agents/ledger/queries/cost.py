@@ -15,7 +15,7 @@ from typing import Any
 
 from tallystream.agents.cost_query import PLAN, Query, Table
 from tallystream.agents.ledger.amounts import join_money
-from tallystream.agents.ledger.queries.cost_sources import ALL, Chosen, cost_parts, in_range, sources
+from tallystream.agents.ledger.queries.cost_sources import ALL, Chosen, cost_parts, in_range, named, sources
 from tallystream.agents.ledger.queries.coverage import seen_sessions
 from tallystream.agents.ledger.schema import COLUMN
 from tallystream.agents.ledger.store.database import Database
@@ -87,6 +87,9 @@ def sessions_by(
     database: Database, query: Query, dimensions: Sequence[str], chosen: Chosen = ALL
 ) -> dict[tuple[Any, ...], int]:
     """Return the number of different sessions of each key."""
+    if database.dialect.name == "postgresql":
+        return _sessions_in_sql(database, query, dimensions, chosen)
+    # SQLite would sort all rows for this.
     grouping = Grouping(database, dimensions)
     hourly, named = "hour" in dimensions, "session_id" in dimensions
     lines, attributions = grouping.lines, grouping.attributions
@@ -119,6 +122,28 @@ def sessions_by(
             session, both = divmod(group, of_both)
             attribution, line = divmod(both, of_lines)
             found[grouping.key(line, attribution, names.get(session), hour if hourly else None)] += number
+    return found
+
+
+def _sessions_in_sql(
+    database: Database, query: Query, dimensions: Sequence[str], chosen: Chosen
+) -> dict[tuple[Any, ...], int]:
+    hourly = "hour" in dimensions
+    rows = sources(query, hourly=hourly, chosen=chosen)
+    union = " UNION ALL ".join(
+        f"SELECT b.session, b.line, b.attribution, {one.hour if hourly else '0'} AS hour {one.joined()}" for one in rows
+    )
+    names, joins = named(dimensions)
+    by = ", ".join(str(place + 1) for place in range(len(names)))
+    found = {}
+    for *key, number in database.stream(
+        f"SELECT {', '.join(names)}, count(DISTINCT b.session) FROM ({union}) b {' '.join(joins)} GROUP BY {by}",
+        [value for one in rows for value in one.parameters],
+    ):
+        if hourly:
+            at = dimensions.index("hour")
+            key[at] = hour_iso(int(key[at]))
+        found[tuple(key)] = int(number)
     return found
 
 

@@ -220,6 +220,21 @@ def totals(query: Query, *, hourly: bool = False) -> Iterator[tuple[str, str, li
         yield tables, "t.hour", parameters
 
 
+def named(dimensions: Sequence[str], *, crews: bool = False) -> tuple[list[str], list[str]]:
+    """Return the columns of dimensions, and the joins to rows `b` that they need."""
+    attribution = "JOIN crew a ON a.id = b.crew" if crews else "JOIN attribution a ON a.id = b.attribution"
+    joins = [
+        join
+        for join, wanted in (
+            ("JOIN line l ON l.id = b.line", set(dimensions) - set(COLUMN) - {"session_id", "hour"}),
+            (attribution, set(dimensions) & set(COLUMN)),
+            ("JOIN session s ON s.id = b.session", set(dimensions) & {"session_id"}),
+        )
+        if wanted
+    ]
+    return [_column(name) for name in dimensions], joins
+
+
 def _read(database: Database, sql: str, parameters: Sequence[object], dimensions: Sequence[str]) -> Iterator[CostPart]:
     width = len(dimensions)
     at = dimensions.index("hour") if "hour" in dimensions else None
