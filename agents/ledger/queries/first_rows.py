@@ -128,7 +128,7 @@ def _look(database: Database, query: Query, final: int, limit: int, *, whole: bo
         parameters.append(query.connection)
     condition = f" WHERE {' AND '.join(where)}" if where else ""
     table = "hour_total" if crews else "bucket"
-    if whole and database.dialect.name == "postgresql":
+    if whole and database.dialect.name == "postgresql" and "session_id" not in wanted:
         return _look_in_sql(database, query, final, limit, f"{table} b", condition, parameters)
     grouping = Grouping(database, wanted, crews=crews)
     lines, attributions = grouping.lines, grouping.attributions
