@@ -17,6 +17,7 @@ from tallystream.schemas.audit import AuditEntry
 from tallystream.schemas.billing.accounts import AccountLink
 from tallystream.schemas.calls import CallBatch
 from tallystream.schemas.connections import Activity, Connection
+from tallystream.schemas.corrections import PriceCorrection
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.links import SessionLink
 from tallystream.schemas.openai import BilledDay, OpenAIRecord, PollCursor
@@ -74,6 +75,7 @@ CATALOGUE: Final = {
     schema.name: schema
     for schema in (
         MessageSchema("usage-batch", 1, UsageBatch, topics.USAGE, "connection_id|session_id"),
+        MessageSchema("price-correction", 1, PriceCorrection, topics.USAGE, "connection_id|session_id"),
         MessageSchema("call-batch", 1, CallBatch, topics.CALLS, "'calls'"),
         MessageSchema("witness-batch", 1, WitnessBatch, topics.WITNESS, "connection_id|session_id"),
         MessageSchema("session-hour-cost", 1, SessionHourCost, topics.SESSION_HOURS, "connection_id|session_id|hour"),

@@ -81,6 +81,8 @@ class Reason(StrEnum):
     """The event's hour has been removed from the state permanently."""
     ROW_FULL = "row_full"
     """The session-hour has as many different models, tiers and attributions as one row can hold."""
+    REPRICE_REFUSED = "reprice_refused"
+    """A price correction no longer fits the session-hour: the costs stay as they were, and no usage is affected."""
     RECORDS_LOST = "records_lost"
     """Kafka no longer has messages that were acknowledged: a broker lost them, or retention took them uncounted."""
     INVALID_MESSAGE = "invalid_message"

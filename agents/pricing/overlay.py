@@ -18,8 +18,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from tallystream.agents.pricing.compile import PICO_PER_MTOK, context_of
 from tallystream.agents.pricing.rates import BEGINNING, Card, Rates
+from tallystream.schemas.billing.line_item import undated
 from tallystream.schemas.errors import UsageError
 
+RULES = 2
+"""Incremented when entries apply to other requests, so that the hash of a book with entries changes with it."""
 END = 2**63
 """After any time an event can have, in ns."""
 _PRICE = re.compile(r"\d{1,9}(\.\d{1,6})?", re.ASCII)
@@ -131,12 +134,19 @@ class Overlay:
     def periods(
         self, provider: str, model: str, tier: str | None, speed: str | None = None
     ) -> list[tuple[int, int, Card]]:
-        """Return the periods that have a private price for this kind of request."""
-        return self.entries.get(overlay_key(provider, model, tier, speed), []) if self.entries else []
+        """Return the periods that have a private price for this kind of request.
+
+        Entries of the model's own name come first, then those of its name without the date of its snapshot: bills and
+        `prices check` name models without it.
+        """
+        if not self.entries:
+            return []
+        found = self.entries.get(overlay_key(provider, model, tier, speed))
+        return found or self.entries.get(overlay_key(provider, undated(model), tier, speed), [])
 
     def canonical(self) -> str:
         """Return a canonical text of the prices, independent of the file's formatting."""
-        return repr(sorted(self.entries.items()))
+        return repr((RULES, sorted(self.entries.items())) if self.entries else [])
 
 
 def read_overlay(path: Path) -> Overlay:

@@ -1,6 +1,7 @@
 """The fold of usage into the cost of sessions: table `session_hours`, topics `cost.session-hours`, `cost.hours`.
 
     usage message --parse--> events --verdict--> counted in their session-hour (hour_state), or a dead letter
+    price correction --------> costs of a session-hour moved to another book (correction), or a dead letter
     session-hours changed since the last group --> rows, partials of the hours (hours)
 
 The runtime (streams.runtime) ensures that each message is folded exactly once; this module only defines the fold.
@@ -9,14 +10,15 @@ The runtime (streams.runtime) ensures that each message is folded exactly once; 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import structlog
 from typing_extensions import override
 
 from tallystream.agents.pricing import Book
 from tallystream.agents.session_cost import dead_letters, hour_state, hours, state_rows
+from tallystream.agents.session_cost.correction import CHANGED, HEADER, correct, parse_correction
 from tallystream.agents.session_cost.counted import IDS_OF_COUNTS
+from tallystream.agents.session_cost.derived import Derived
 from tallystream.agents.session_cost.errors import InvalidMessageError
 from tallystream.agents.session_cost.hour_state import (
     CONFLICT,
@@ -31,7 +33,7 @@ from tallystream.agents.session_cost.hour_state import (
 from tallystream.agents.session_cost.hours import HourSums
 from tallystream.agents.session_cost.metrics import FoldMetrics
 from tallystream.agents.session_cost.parse import ParsedBatch, parse, price
-from tallystream.agents.session_cost.session_states import CountedAt, SessionHours
+from tallystream.agents.session_cost.session_states import CountedAt
 from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
@@ -53,26 +55,6 @@ STATE_IDS = 30
 _ROW_HEADERS, _HOUR_HEADERS, _LETTER_HEADERS = (
     tuple(schema_of(model).headers) for model in (SessionHourCost, HourCost, DeadLetter)
 )
-
-
-@dataclass
-class Derived:
-    """The in-memory state of a partition besides its rows; it is dropped with the partition and rebuilt."""
-
-    hours: HourSums
-    letters: list[dead_letters.Row]
-    again: list[Row] = field(default_factory=list)
-    """Rows other than heads that must be written again."""
-    sessions: SessionHours = field(default_factory=SessionHours)
-    weight: int = 0
-    """Event ids in the cached states, STATE_IDS for each state."""
-    newest: tuple[int, int] | None = None
-    """Append time (ms) and event time (ns) of the newest message folded and in no group yet."""
-    sent: tuple[float, tuple[int, int] | None] | None = None
-    """Monotonic time and `newest` of the group that is being written."""
-    watermark: bytes | None = None
-    closed_hour: int = 0
-    """The first hour that `watermark` does not close."""
 
 
 class SessionCost(Fold):
@@ -145,6 +127,9 @@ class SessionCost(Fold):
             derived.closed_hour = hour_from_iso(partition.watermark.decode()) if partition.watermark else 0
         counted = copies = late = 0
         for record in records:
+            if HEADER in record.headers:
+                self._correct(partition, derived, record)
+                continue
             try:
                 batch = parse(record.key, record.value)
             except InvalidMessageError as exc:
@@ -166,6 +151,34 @@ class SessionCost(Fold):
         metrics.events.inc(counted)
         metrics.duplicates.inc(copies)
         metrics.late.inc(late)
+
+    def _correct(self, partition: Partition, derived: Derived, record: InputRecord) -> None:
+        """Apply a price correction, or make a dead letter of it."""
+        p, offset, append_ms = partition.number, record.offset, record.timestamp
+        version = partition.version(offset)
+        try:
+            correction = parse_correction(record.key, record.value)
+        except InvalidMessageError as exc:
+            letter = dead_letters.invalid_message(p, offset, append_ms, record.value, exc.message)
+            self._refuse(derived, Reason.INVALID_MESSAGE, letter)
+            return
+        hour = hour_from_iso(correction.hour)
+        reason = self._window.verdict(hour * HOUR_NS, hour, append_ms, derived.closed_hour)
+        if reason is Reason.CLOSED and version < partition.settled:
+            return  # a repetition: it was applied or refused before its hour was closed
+        key = (record.key or b"") + b"|" + correction.hour.encode()
+        state = self._stored_state(partition, derived, key) if reason is None else None
+        if state is None:
+            why: str | None = CHANGED if reason is None else dead_letters.DETAILS[reason]
+        elif state.version >= version:
+            return  # this message is in the row
+        elif (why := correct(state, correction)) is None:
+            state.version = state.repriced = version
+            partition.dirty[key] = state
+            self._metrics.corrections.inc()
+        if why is not None:
+            letter = dead_letters.refused_correction(p, offset, append_ms, correction, why)
+            self._refuse(derived, Reason.REPRICE_REFUSED, letter)
 
     def _count(
         self, partition: Partition, derived: Derived, record: InputRecord, batch: ParsedBatch

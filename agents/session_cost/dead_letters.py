@@ -15,6 +15,7 @@ import orjson
 from tallystream.agents.session_cost.hour_state import REPLACED, Outcome, State
 from tallystream.agents.session_cost.parse import Event, ParsedBatch
 from tallystream.schemas import topic_names
+from tallystream.schemas.corrections import PriceCorrection
 from tallystream.schemas.dead_letter_builder import dead_letter
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.hours import hour_iso, hour_of
@@ -47,6 +48,16 @@ def invalid_message(p: int, offset: int, append_ms: int, value: bytes | None, de
     raw = value or b""
     digest = sha256(raw).hexdigest()
     return _letter(p, offset, index, append_ms, Reason.INVALID_MESSAGE, detail, size=len(raw), sha256=digest)
+
+
+def refused_correction(p: int, offset: int, append_ms: int, correction: PriceCorrection, why: str) -> Row:
+    """Return the letter of a price correction that does not fit its session-hour. It keeps no record: costs are
+    computed again.
+    """
+    return _letter(
+        p, offset, 0, append_ms, Reason.REPRICE_REFUSED, f"{why} (hour {correction.hour}, book {correction.book})",
+        connection_id=correction.connection_id, session_id=correction.session_id,
+    )  # fmt: skip
 
 
 def records_lost(p: int, loss: Loss) -> Row:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -99,6 +99,33 @@ class EventIds:
                     del self.seen[ident]
             self.floor = oldest.newest
             self.forgotten.append(oldest.name)
+
+    def recount(self, counted: Mapping[int, bytes]) -> None:
+        """Put something else in the place of what was counted under remembered ids.
+
+        Blocks with such ids, and those after them, get new contents and so new names. Their times stay, and nothing is
+        forgotten.
+        """
+
+        def changed(entry: Entry) -> Entry:
+            ident, what = entry
+            # An earlier entry of an id that is in the chain twice is not the valid one.
+            return (ident, counted[ident]) if ident in counted and self.seen[ident] == what else entry
+
+        blocks: list[Block] = []
+        for block in self.blocks:
+            entries = tuple(map(changed, block.entries))
+            previous = blocks[-1].name if blocks else block.previous
+            name = _name(previous, block.before, block.newest, entries)
+            blocks.append(Block(name, previous, block.before, block.newest, entries))
+        before, now = ({block.name: block for block in some} for some in (self.blocks, blocks))
+        written = before.keys() - {block.name for block in self.fresh}
+        self.fresh = [block for name, block in now.items() if name not in written]
+        gone = [*self.forgotten, *(name for name in before if name in written)]
+        self.forgotten = [name for name in gone if name not in now]
+        self.blocks = blocks
+        self.reopen([changed(entry) for entry in self.open])
+        self.seen.update(counted)
 
     @property
     def last(self) -> bytes:

@@ -98,11 +98,13 @@ class State:
     `version` is that of the last message in it, -1 when there is none; `ids` are the event ids it remembers. `size`
     bounds the bytes of the buckets. `carried` is what of the buckets the hours have already (`hours`): of a state just
     read, all of it. `names` are the buckets that have a row of their own (`state_rows`). `other` is what the newest
-    CONFLICT or REPLACED found counted.
+    CONFLICT or REPLACED found counted. `repriced` is the version of the last price correction (`correction`), -1 when
+    there is none.
     """
 
     __slots__ = (
-        "buckets", "carried", "client", "duplicates", "ids", "names", "other", "provider", "size", "version",
+        "buckets", "carried", "client", "duplicates", "ids", "names", "other", "provider", "repriced", "size",
+        "version",
     )  # fmt: skip
 
     def __init__(self, client: str, provider: str) -> None:
@@ -116,6 +118,7 @@ class State:
         self.size = 0
         self.ids = EventIds()
         self.other: Counted | None = None
+        self.repriced = -1
 
 
 def apply(  # noqa: C901 - it is flat, and the fold spends half its time here
@@ -145,7 +148,7 @@ def apply(  # noqa: C901 - it is flat, and the fold spends half its time here
         return BEYOND_DEDUPE
     sums = state.buckets.get((model, tier, speed, book, attribution))
     if sums is None:
-        sums = _open(state, (model, tier, speed, book, attribution))
+        sums = open_bucket(state, (model, tier, speed, book, attribution))
         if sums is None:
             return ROW_FULL
 
@@ -204,7 +207,7 @@ def _take_back(state: State, what: Counted) -> None:
     sums[s.INCONSISTENT] -= what.inconsistent
 
 
-def _open(state: State, key: BucketKey) -> list[int] | None:
+def open_bucket(state: State, key: BucketKey) -> list[int] | None:
     """Add a bucket, unless the row would grow too large."""
     size = state.size + size_of(key)
     if size > MAX_BUCKET_BYTES and state.buckets:

@@ -55,6 +55,12 @@ class FoldMetrics:
             ["provider", "model", "tier"],
             registry=registry,
         )
+        self.corrections = Counter(
+            "tallystream_worker_price_corrections",
+            "Corrections of `tallystream reprice --apply` that were applied, each to one session-hour. Those that no"
+            " longer fitted are dead letters with the reason reprice_refused.",
+            registry=registry,
+        )
         self.rows = Counter(
             "tallystream_worker_public_rows",
             "Rows written to cost.session-hours and cost.hours, by kind: session_hours, hours.",

@@ -51,12 +51,13 @@ class _Counted(NamedTuple):
 
 
 class Repricing:
-    """Sums over `usage` with the present book and another one, of events that occurred at `since_ns` or later."""
+    """Sums over `usage` with the present book and another one, of events from `since_ns` until before `until_ns`."""
 
-    def __init__(self, book: Book, other: Book, window: Window, since_ns: int = 0) -> None:
+    def __init__(self, book: Book, other: Book, window: Window, since_ns: int = 0, until_ns: int | None = None) -> None:
         self._books = (book, other)
         self._window = window
         self._since_ns = since_ns
+        self._until_ns = 2**63 if until_ns is None else until_ns
         self._seen: dict[tuple[bytes, int], _Counted] = {}
         self._sums: dict[RepriceKey, RepriceSums] = {}
 
@@ -78,7 +79,7 @@ class Repricing:
         for event in batch.events:
             at = event[1]
             hour = at // HOUR_NS
-            if at < self._since_ns or self._window.verdict(at, hour, append_ms, 0) is not None:
+            if not self._since_ns <= at < self._until_ns or self._window.verdict(at, hour, append_ms, 0) is not None:
                 continue
             first = self._window.first_open_hour(append_ms)
             key_of_row = RepriceKey(batch.provider, event[2], event[3], batch.team)

@@ -1,11 +1,13 @@
 """The rows of a session-hour in the changelog and the store. Each begins with its format and its version.
 
-    connection|session|hour           the head: all that is not in the other two (formats 4 and 5; 1 to 3 are read)
+    connection|session|hour           the head: all that is not in the other two (formats 4 to 7; 1 to 3 are read)
     connection|session|i<hash>|hour   a block of event ids (`event_ids`)
     connection|session|b<hash>|hour   what a bucket is: model, tier, speed, book, attribution
 
 A short session-hour is its head alone (format 4, JSON). When its first block of ids is full, what never changes again
 moves to rows of its own and the head shrinks to numbers (format 5): about a hundred bytes, however long the hour gets.
+A session-hour whose prices were corrected has format 6 or 7 in the place of 4 or 5: it also tells by which message, so
+that an older correction is recognised. A release that cannot apply corrections refuses to read these.
 Rows other than heads are named by the hash of their content and never change. In a group they stand before the heads
 that need them, and the tombstones of blocks that are forgotten behind them, so that a torn group breaks no head.
 """
@@ -32,9 +34,9 @@ Read = Callable[[bytes], bytes | None]
 
 _VERSION = struct.Struct("<Bq")
 _JSON = struct.Struct("<BqI")
-"""Formats 1, 2 and 4: format, version, length of the JSON; the open ids follow it, in 4 with what was counted."""
+"""Formats 1, 2, 4 and 6: format, version, length of the JSON; the open ids follow, in 4 and 6 with what was counted."""
 _COMPACT = struct.Struct("<Bq8s")
-"""Formats 3 and 5: format, version, name of the last block; numbers (see `_numbers`) and the open ids follow it."""
+"""Formats 3, 5 and 7: format, version, name of the last block; numbers (see `_numbers`) and the open ids follow it."""
 _BUCKET_FORMAT = 17
 _WIDTH_3 = 13
 """Sums in a bucket of format 3."""
@@ -88,19 +90,21 @@ def _inline(state: State) -> bytes:
         for key, sums in state.buckets.items()
     ]
     ids = state.ids
-    head = orjson.dumps((state.client, state.provider, state.duplicates, ids.floor, ids.newest, buckets))
-    return _JSON.pack(4, state.version, len(head)) + head + event_ids.pack(ids.open)
+    corrected = (state.repriced,) if state.repriced >= 0 else ()
+    head = orjson.dumps((state.client, state.provider, state.duplicates, ids.floor, ids.newest, buckets, *corrected))
+    return _JSON.pack(6 if corrected else 4, state.version, len(head)) + head + event_ids.pack(ids.open)
 
 
 def _compact(key: bytes, state: State) -> bytes:
-    """Return a head of format 5.
+    """Return a head of format 5 or 7.
 
     Its newest event time is told from the hour's start; of the sums, those that are 0
     are left out, and what clients reported is told from what we found.
     """
     ids = state.ids
     numbers = bytearray()
-    for number in (state.duplicates, max(0, ids.newest - _start_of(key)), len(state.buckets)):
+    corrected = (state.repriced,) if state.repriced >= 0 else ()
+    for number in (state.duplicates, max(0, ids.newest - _start_of(key)), len(state.buckets), *corrected):
         leb128.append(numbers, number)
     for bucket, sums in state.buckets.items():
         numbers += state.names[bucket]
@@ -111,7 +115,7 @@ def _compact(key: bytes, state: State) -> bytes:
         for number in told:
             if number:
                 leb128.append(numbers, number)
-    return _COMPACT.pack(5, state.version, ids.last) + numbers + event_ids.pack(ids.open)
+    return _COMPACT.pack(7 if corrected else 5, state.version, ids.last) + numbers + event_ids.pack(ids.open)
 
 
 def _start_of(key: bytes) -> int:
@@ -142,10 +146,10 @@ def load(key: bytes, raw: bytes, read: Read) -> State:
     form = raw[0]
     entries = event_ids.unpack_ids if form <= 3 else event_ids.unpack
     if form == 1:
-        _, _, _, floor, newest, _ = _json(raw)[0]
+        _, _, _, floor, newest, *_ = _json(raw)[0]
         state.ids = event_ids.from_format_1(event_ids.numbers(idents), newest, floor)
-    elif form in (2, 4):
-        _, _, _, floor, latest, _ = _json(raw)[0]
+    elif form in (2, 4, 6):
+        _, _, _, floor, latest, *_ = _json(raw)[0]
         state.ids = event_ids.from_chain(event_ids.NONE, latest, entries(idents), read)
         state.ids.floor = floor
     else:
@@ -175,7 +179,7 @@ def _json(raw: bytes) -> tuple[Any, int]:
 
 
 def _after_first(raw: bytes) -> Iterator[int]:
-    """Yield the second number of a head of format 3 or 5, which tells the newest event time."""
+    """Yield the second number of a head of format 3, 5 or 7, which tells the newest event time."""
     numbers = _numbers(raw, _COMPACT.size)
     next(numbers)
     yield next(numbers)[0]
@@ -184,16 +188,17 @@ def _after_first(raw: bytes) -> Iterator[int]:
 def _head(key: bytes, raw: bytes, read: Read) -> tuple[State, bytes]:
     """Return the state without its ids, and the open ids."""
     form = raw[0]
-    if form in (1, 2, 4):
-        (client, provider, duplicates, _, _, buckets), end = _json(raw)
+    if form in (1, 2, 4, 6):
+        (client, provider, duplicates, _, _, buckets, *corrected), end = _json(raw)
         state = State(client, provider)
+        state.repriced = corrected[0] if corrected else -1
         # int() turns the two that are text back, and leaves the others
         state.buckets = {(b[0], b[1], b[2], b[3], b[4]): s.widened(map(int, b[5:])) for b in buckets}
-    elif form in (3, 5):
+    elif form in (3, 5, 7):
         state, duplicates, end = _compact_head(key, raw, read)
     else:
         raise UnfitError(
-            f"the table session_hours holds rows of format {form}, this version reads 1 to 5",
+            f"the table session_hours holds rows of format {form}, this version reads 1 to 7",
             "run the version that wrote them, or a newer one",
         )
     state.version, state.duplicates = version_of(raw), duplicates
@@ -204,6 +209,8 @@ def _compact_head(key: bytes, raw: bytes, read: Read) -> tuple[State, int, int]:
     numbers = _numbers(raw, _COMPACT.size)
     (duplicates, _), _, (count, end) = next(numbers), next(numbers), next(numbers)
     state = State("", "")
+    if raw[0] == 7:
+        state.repriced, end = next(numbers)
     for _ in range(count):
         name = raw[end : end + 8]
         number, end = numbers.send(end + 8)  # type: ignore[attr-defined]

@@ -49,6 +49,10 @@ WORDS: dict[Reason, tuple[str, str]] = {
         "Its session-hour has as many models, tiers and attributions as one row can hold.",
         "A session that changes branch or team hundreds of times an hour is misconfigured: check its attributes.",
     ),
+    Reason.REPRICE_REFUSED: (
+        "A price correction of `tallystream reprice --apply` no longer fitted its session-hour; no usage is affected.",
+        "Nothing, if the command then reported success: it corrected what was left. Otherwise run it again.",
+    ),
     Reason.INVALID_MESSAGE: (
         "A message on the usage topic does not fit its schema.",
         "Another program writes to the topic, or versions are mixed: only gateways should produce to it.",

@@ -14,6 +14,7 @@ returned.
     beyond_dedupe       not in this deployment: it may have been counted, and its id is forgotten
     row_full            not in this deployment: the row is as full as it was
     conflicting_counts  never: its request is counted, with the larger counts
+    reprice_refused     never: it is not usage, and `tallystream reprice --apply` sends another
 
 too_late to row_full may go into another deployment (another prefix): what that accepts depends on its lateness alone.
 """
@@ -91,6 +92,8 @@ def _batch(letter: DeadLetter, into: Into) -> UsageBatch | str:
     record = letter.record
     if letter.reason is Reason.CONFLICTING_COUNTS:
         return "its request is counted already, with the larger counts"
+    if letter.reason is Reason.REPRICE_REFUSED:
+        return "it corrects prices and holds no usage: run `tallystream reprice --apply` again"
     if letter.reason in OF_RECORDS and record:
         return _normalised(letter, into)
     if letter.reason is Reason.UNKNOWN_CONNECTION:

@@ -20,7 +20,8 @@ from tests.chaos.hand import DAY, PRODUCT, CrashError, Made, Stepped, World, lat
 from tests.chaos.test_compaction_and_expiry import alter
 from tests.support.counting import EndedError
 
-from tallystream.agents.session_cost.agent import Derived, SessionCost
+from tallystream.agents.session_cost.agent import SessionCost
+from tallystream.agents.session_cost.derived import Derived
 from tallystream.agents.session_cost.hour_state import State
 from tallystream.agents.session_cost.parse import ParsedBatch
 from tallystream.streams.kafka.settings import KafkaSettings

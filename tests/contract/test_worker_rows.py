@@ -12,9 +12,11 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
 from tallystream.agents.session_cost import dead_letters, hour_state
+from tallystream.agents.session_cost.correction import correction_of
 from tallystream.agents.session_cost.hours import HourSums
 from tallystream.agents.session_cost.parse import parse
 from tallystream.schemas import keys
+from tallystream.schemas.corrections import PriceCorrection, PriceMove
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.rows import HourCost, SessionHourCost
@@ -50,11 +52,16 @@ def written() -> list[tuple[str, type[BaseModel], bytes]]:
         for reason in (Reason.TOO_LATE, Reason.FROM_THE_FUTURE, Reason.CLOSED, Reason.BEYOND_DEDUPE, Reason.ROW_FULL)
     ]
     invalid = dead_letters.invalid_message(2, 9, 1_795_269_600_000, b"?", "the message is not JSON")
+    row = SessionHourCost.model_validate_json(hour_state.to_row(KEY, state))
+    move = PriceMove(was=row.buckets[:1], cost_usd="0.000001", unpriced_requests=0)
+    correction = correction_of(row, "book-2", [move], {1: "0.000001", 2: None})
+    late = dead_letters.refused_correction(2, 9, 1_795_269_600_000, correction, "its requests have changed")
     return [
         ("session-hour-cost", SessionHourCost, hour_state.to_row(KEY, state)),
         ("session-hour-cost", SessionHourCost, hour_state.to_row(KEY, hour_state.State("codex", "openai"))),
         *(("hour-cost", HourCost, row) for _, row in hour_rows),
-        *(("dead-letter", DeadLetter, value) for _, value in (*refused, invalid)),
+        *(("dead-letter", DeadLetter, value) for _, value in (*refused, invalid, late)),
+        ("price-correction", PriceCorrection, correction.model_dump_json().encode()),
     ]
 
 

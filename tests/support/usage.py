@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -116,11 +116,11 @@ class Line:
     reported: Decimal = Decimal(0)
     late: int = 0
 
-    def add(self, happened: Event, late: bool) -> None:
+    def add(self, happened: Event, late: bool, priced: Callable[[Event], Decimal | None] = price) -> None:
         self.counts["requests"] += 1
         for name in COUNTS[1:]:
             self.counts[name] += happened.get(name, 0)
-        cost = price(happened)
+        cost = priced(happened)
         if cost is None:
             self.unpriced += 1
         else:
@@ -131,13 +131,14 @@ class Line:
 
 @dataclass
 class Truth:
-    """The expected result. Each event is known once, however often it is sent."""
+    """The expected result. Each event is known once, however often it is sent. `priced` returns its cost."""
 
     lines: dict[tuple[str, str, str, str | None], Line] = field(default_factory=lambda: defaultdict(Line))
     hours: dict[tuple[str, str, str | None], Line] = field(default_factory=lambda: defaultdict(Line))
     """By (hour, model, team)."""
     events: set[str] = field(default_factory=set)
     copies: int = 0
+    priced: Callable[[Event], Decimal | None] = price
 
     def add(self, session: Session, events: Iterable[Event], now: datetime) -> None:
         for happened in events:
@@ -148,8 +149,8 @@ class Truth:
             hour = hour_of(happened["occurred_at"])
             late = now >= datetime.fromisoformat(hour) + 2 * HOUR
             tier, model = happened.get("service_tier"), happened["model"]
-            self.lines[session.session_id, hour, model, tier].add(happened, late)
-            self.hours[hour, model, session.team].add(happened, late)
+            self.lines[session.session_id, hour, model, tier].add(happened, late, self.priced)
+            self.hours[hour, model, session.team].add(happened, late, self.priced)
 
 
 def fleet(rng: random.Random, sessions: int, now: datetime) -> Iterator[tuple[Session, list[Event]]]:

@@ -62,7 +62,8 @@ class Channel:
 
 
 ABOUT = {
-    topic_names.USAGE: "Usage: the usage events of one session in one request. Tokens are counted from here.",
+    topic_names.USAGE: "Usage: the usage events of one session in one request. Tokens are counted from here."
+    " Besides, corrections of prices (`tallystream reprice --apply`), which the header tells apart.",
     topic_names.CALLS: "Internal to workers: model calls as spans report them, before they are joined.",
     topic_names.SESSION_HOURS: "The cost of each session and hour, by model, tier and attribution.",
     topic_names.HOURS: "The cost of each hour by connection, model and team, as partial sums to add up.",

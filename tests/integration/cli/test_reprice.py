@@ -57,8 +57,18 @@ def test_reprice_shows_the_difference_and_changes_nothing(
     assert teams["total"] == total
     assert {row["team"] for row in teams["rows"]} == {"platform", "search", "a|b%c", None}
     assert "Difference" in cli("reprice", "--prices", str(prices)).out
+    only = cli("reprice", "--prices", str(prices), "--model", "O3", "--json").document
+    assert only["rows"] == [row for row in document["rows"] if row["model"] == "o3"]
+    early, late = (
+        cli("reprice", "--prices", str(prices), option, "24h", "--json").document["total"]
+        for option in ("--until", "--since")
+    )
+    assert 0 < early["requests"] < total["requests"] == early["requests"] + late["requests"]
 
 
 def test_reprice_explains_missing_usage_and_invalid_files(cli: Cli, prices: Path) -> None:
     assert "keeps no usage" in cli("reprice", "--prices", str(prices)).out
     assert cli("reprice", "--prices", str(prices) + "x").code == 2
+    assert "no cost rows" in cli("reprice", "--prices", str(prices), "--apply").out
+    assert "add --yes" in cli("reprice", "--prices", str(prices), "--apply", "--json").err
+    assert cli("reprice", "--prices", str(prices), "--yes").code == 2

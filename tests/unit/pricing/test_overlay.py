@@ -48,6 +48,18 @@ def test_own_price_overrides_the_book_only_for_its_entry(tmp_path: Path) -> None
         )
 
 
+def test_an_entry_without_a_date_applies_to_dated_snapshots_that_have_none_of_their_own(tmp_path: Path) -> None:
+    dated = ENTRY.replace("gpt-5-codex", "gpt-5-codex-2026-02-01").replace('"1"', '"4"')
+    ours = book(tmp_path, ENTRY + dated)
+    prices = {
+        model: ours.price("openai", model, None, NOW, 1, 0, 0, 0, 1)
+        for model in ("gpt-5-codex", "gpt-5-codex-2026-02-01", "GPT-5-codex-20260301", "gpt-5-codex-mini")
+    }
+    assert list(prices.values())[:3] == [3_000_000, 6_000_000, 3_000_000]
+    assert prices["gpt-5-codex-mini"] != 3_000_000
+    assert book(tmp_path, "").hash == Book().hash
+
+
 def test_omitted_token_kinds_use_the_price_of_their_total(tmp_path: Path) -> None:
     ours = book(tmp_path, ENTRY + 'cache_write_5m = "1.25"\n')
     kinds = [(1, 0, 0, 0, 0), (0, 1, 0, 0, 0), (0, 0, 1, 0, 0), (0, 0, 0, 1, 0), (0, 0, 0, 0, 1)]

@@ -169,9 +169,9 @@ async def _worker(kafka: KafkaSettings, topics: Topics, note: Note) -> None:
 
     `calls` comes first, because calls become usage. The worker's position there does not pass a call that it holds.
     """
-    await _passed(kafka, topics.worker_app, topics.calls.name, note)
+    await passed(kafka, topics.worker_app, topics.calls.name, note)
     while True:
-        await _passed(kafka, topics.worker_app, topics.usage.name, note)
+        await passed(kafka, topics.worker_app, topics.usage.name, note)
         try:
             if await _readable(kafka, topics.session_hour_rows.name):
                 return
@@ -181,7 +181,7 @@ async def _worker(kafka: KafkaSettings, topics: Topics, note: Note) -> None:
         await asyncio.sleep(POLL)
 
 
-async def _passed(kafka: KafkaSettings, group: str, topic: str, note: Note) -> None:
+async def passed(kafka: KafkaSettings, group: str, topic: str, note: Note) -> None:
     """Wait until a group's positions have passed the current ends of a topic."""
     from tallystream.streams.kafka.lag import GroupLag
 

@@ -63,7 +63,11 @@ def check(since: Since = "30d", json: JsonOption = False, data_dir: DataDir = No
         for one in checks:
             console.print(words(one), markup=False, soft_wrap=True)
         if mends:
-            console.print("\nFor the file of TALLYSTREAM_PRICES (docs/pricing.md):\n", markup=False)
+            console.print(
+                "\nFor the file of TALLYSTREAM_PRICES. Then `tallystream reprice --apply` corrects what is already"
+                " counted (docs/pricing.md):\n",
+                markup=False, soft_wrap=True,
+            )  # fmt: skip
             console.print(mends, markup=False, soft_wrap=True)
     if wrong:
         raise typer.Exit(4)

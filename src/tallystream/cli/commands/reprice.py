@@ -1,17 +1,19 @@
-"""`tallystream reprice`: what the kept usage would cost with another price book."""
+"""`tallystream reprice`: what the kept usage costs with another price book, and the rows changed to that."""
 
 from __future__ import annotations
 
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from tallystream.cli.options import DataDir, JsonOption, KafkaOption, cluster, console, emit_json, settings_from
+from tallystream.schemas.errors import UsageError
 
 if TYPE_CHECKING:
-    from tallystream.agents.session_cost.reprice import RepriceKey, RepriceSums, Repricing
+    from tallystream.agents.pricing import Book
+    from tallystream.agents.session_cost.reprice import Repricing
     from tallystream.settings.settings import Settings
 
 DAY_MS = 86_400_000
@@ -25,45 +27,84 @@ def reprice(
         str | None,
         typer.Option("--since", metavar="T", help="Only usage from this time on: 2026-11-21, 24h (ago)."),
     ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="T", help="Only usage before this time.", show_default="now")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="MODEL", help="Only this model; may be repeated.", show_default="all"),
+    ] = None,
     by: Annotated[
         Literal["model", "team"], typer.Option("--by", help="One row for each model, or each team.")
     ] = "model",
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Change the cost of requests that are already in the tables.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="With --apply: do not ask before anything is changed.")
+    ] = False,
+    timeout: Annotated[
+        float,
+        typer.Option("--timeout", metavar="SECONDS", min=1, help="With --apply: how long to wait for the workers."),
+    ] = 120.0,
     json: JsonOption = False,
     data_dir: DataDir = None,
     kafka: KafkaOption = None,
 ) -> None:
-    """Show what the usage that Kafka still keeps (14 days) would cost with the prices in a file.
+    """Show what the usage that Kafka still keeps (14 days) would cost with the prices in a file, or apply them.
 
     Each request is priced twice: with the book of this deployment and with the book that the file would make of it.
-    Nothing is changed. Rows that are already in the cost tables keep the prices they were counted with.
+    Without --apply nothing is changed, and rows in the cost tables keep the prices they were counted with.
 
         tallystream reprice --prices new-prices.toml --since 7d --by team
+
+    With --apply, the rows of whole hours get the new prices, as far as their hours are not closed (7 days,
+    TALLYSTREAM_LATENESS). Tokens and requests stay as they are. First give the workers the same file in
+    TALLYSTREAM_PRICES and restart them, so that new usage has the new prices. What will change is shown before, and the
+    result is checked against the usage after. It can be interrupted and repeated at any time.
+
+        tallystream reprice --prices new-prices.toml --since 7d --apply
     """
+    from tallystream.agents.pricing import Book, read_overlay
+    from tallystream.cli.commands import reprice_apply
     from tallystream.cli.output.progress import run
+    from tallystream.cli.output.reprice_table import rows_of, show
     from tallystream.cli.output.times import parse_when
     from tallystream.streams.service.clock import SystemClock
 
-    settings = settings_from(data_dir, kafka)
-    since_ns = 0 if since is None else parse_when(since, SystemClock().now_ns(), "--since")
-    repricing = run(_collect(settings, prices, since_ns))
-    rows, total = _rows(repricing, by)
+    if apply and json and not yes:
+        raise UsageError("--apply with --json cannot ask before it changes anything", "add --yes")
+    if yes and not apply:
+        raise UsageError("--yes has a meaning only with --apply", "leave it out, or add --apply")
+    settings, now = settings_from(data_dir, kafka), SystemClock().now_ns()
+    since_ns = 0 if since is None else parse_when(since, now, "--since")
+    until_ns = None if until is None else parse_when(until, now, "--until")
+    models = frozenset(name.lower() for name in model or ())
+    book = Book(read_overlay(prices))
+    if apply:
+        reprice_apply.apply(settings, book, reprice_apply.scope_of(since_ns, until_ns, models, now), by, json=json,
+                            yes=yes, seconds=timeout)  # fmt: skip
+        return
+    repricing = run(_collect(settings, book, since_ns, until_ns))
+    rows, total = rows_of(
+        {key: sums for key, sums in repricing.sums.items() if not models or key.model.lower() in models}, by
+    )
     if json:
         emit_json({"by": by, "total": total, "rows": rows})
     elif not rows:
         console.print("Kafka keeps no usage of that time: its topic `usage` holds 14 days.", markup=False)
     else:
-        _show(rows, total, by)
+        show(rows, total, by)
 
 
-async def _collect(settings: Settings, prices: Path, since_ns: int) -> Repricing:
-    from tallystream.agents.pricing import Book, read_overlay
+async def _collect(settings: Settings, book: Book, since_ns: int, until_ns: int | None) -> Repricing:
     from tallystream.agents.session_cost.hour_state import Window
     from tallystream.agents.session_cost.reprice import Repricing
     from tallystream.cli.commands.prices import book_of
     from tallystream.streams.kafka.reader import TopicReader
 
     window = Window(int(settings.lateness.total_seconds() * 1000))
-    repricing = Repricing(book_of(settings), Book(read_overlay(prices)), window, since_ns)
+    repricing = Repricing(book_of(settings), book, window, since_ns, until_ns)
     # A message is appended after its events occurred; a day more, because the clocks of clients may be ahead.
     since_ms = max(0, since_ns // 1_000_000 - DAY_MS) or None
     last = -1
@@ -76,67 +117,6 @@ async def _collect(settings: Settings, prices: Path, since_ns: int) -> Repricing
             for record in records:
                 repricing.add(record.key, record.value, record.timestamp)
     return repricing
-
-
-def _rows(repricing: Repricing, by: Literal["model", "team"]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the rows, the largest difference first, and their total."""
-    from tallystream.agents.session_cost.reprice import RepriceSums
-
-    groups: dict[tuple[str | None, ...], RepriceSums] = {}
-    total = RepriceSums()
-    for key, sums in repricing.sums.items():
-        if sums.requests:
-            for into in (groups.setdefault(_group(key, by), RepriceSums()), total):
-                for name in RepriceSums.__slots__:
-                    setattr(into, name, getattr(into, name) + getattr(sums, name))
-    names = ("team",) if by == "team" else ("provider", "model", "service_tier")
-    ordered = sorted(
-        groups.items(), key=lambda item: (-abs(item[1].other_cost - item[1].cost), [one or "" for one in item[0]])
-    )
-    return [dict(zip(names, key, strict=True)) | _document(sums) for key, sums in ordered], _document(total)
-
-
-def _group(key: RepriceKey, by: Literal["model", "team"]) -> tuple[str | None, ...]:
-    return (key.team,) if by == "team" else (key.provider, key.model, key.service_tier)
-
-
-def _document(sums: RepriceSums) -> dict[str, Any]:
-    from tallystream.schemas.money import to_usd
-
-    return {
-        "requests": sums.requests,
-        "total_tokens": sums.tokens,
-        "cost_usd": to_usd(sums.cost),
-        "other_cost_usd": to_usd(sums.other_cost),
-        "difference_usd": to_usd(sums.other_cost - sums.cost),
-        "unpriced_requests": sums.unpriced,
-        "other_unpriced_requests": sums.other_unpriced,
-    }
-
-
-def _show(rows: list[dict[str, Any]], total: dict[str, Any], by: str) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from tallystream.cli.output.text import visible
-
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)
-    grid.add_column("Team" if by == "team" else "Model", f"{len(rows):,} rows", overflow="fold")
-    columns = (
-        ("Requests", "requests"), ("Unpriced now", "unpriced_requests"), ("then", "other_unpriced_requests"),
-        ("Cost now", "cost_usd"), ("then", "other_cost_usd"), ("Difference", "difference_usd"),
-    )  # fmt: skip
-    for title, name in columns:
-        grid.add_column(title, _cell(total[name]), justify="right")
-    for row in rows:
-        name = row["team"] or "(none)" if by == "team" else " ".join(filter(None, (row["model"], row["service_tier"])))
-        grid.add_row(Text(visible(name)), *(_cell(row[name]) for _, name in columns))
-    console.print(grid)
-
-
-def _cell(value: int | str) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"-${value[1:]}" if value.startswith("-") else f"${value}"
 
 
 def register(app: typer.Typer) -> None:
