@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 from typing import Any, NamedTuple, Protocol
 
 import orjson
 
 from tallystream.agents.cost_sums import BucketPart, CostPart, CostSums
+from tallystream.agents.seen_share import SeenCounter, SessionName, SessionTokens, seen_share
 from tallystream.agents.session_tree import SessionTree
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.hours import hour_from_iso, hour_iso, last_final_hour
@@ -99,6 +101,16 @@ class Query:
             raise UsageError("only the rows of sessions have children", "use `tallystream cost sessions` without --by")
 
     @property
+    def filtered(self) -> bool:
+        """Whether some rows are left out."""
+        return any(one is not None for one in (self.connection, self.session, self.since, self.until))
+
+    @property
+    def shares(self) -> bool:
+        """Whether rows say which share of their session was seen."""
+        return not self.by and {"connection_id", "session_id"} <= set(self.dimensions)
+
+    @property
     def dimensions(self) -> tuple[str, ...]:
         """The dimensions of the rows."""
         if not self.by:
@@ -110,7 +122,8 @@ class Query:
         """Return the names of a row's fields, in their order: those of `by` first when they are not among them."""
         own = tuple(name for name in FIELDS if name != "hour" or "hour" in VIEWS[self.view] or "hour" in self.by)
         last = ("sessions",) if self.by else ("children",) if self.tree is not None else ()
-        return (*(name for name in self.by if name not in own), *own, *last)
+        seen = ("seen_share",) if self.shares else ()
+        return (*(name for name in self.by if name not in own), *own, *seen, *last)
 
 
 def keep_newest(newest: dict[bytes, tuple[tuple[int, int], bytes]], records: Iterable[Keyed]) -> int:
@@ -156,6 +169,8 @@ class Table:
         """Requests without a price, by (provider, model, service tier)."""
         self.plan = 0
         """The part of the costs, in pico-dollars, that a plan pays for."""
+        self.seen: Mapping[SessionName, SessionTokens] = {}
+        """The tokens of sessions that have a witness; set it before rows are asked for."""
         self._groups: dict[tuple[Any, ...], CostSums] = {}
         wanted = query.dimensions
         self._of_row = tuple(name for name in wanted if name in _ROW)
@@ -170,21 +185,24 @@ class Table:
         self._tree = query.tree
         self._children: dict[tuple[Any, ...], set[str]] = {}
         self._place = {name: place for place, name in enumerate(self.dimensions)}
-        self._filtered = any(one is not None for one in (query.connection, query.session, query.since, query.until))
 
-    def add(self, values: Iterable[bytes]) -> None:
-        """Add rows as they are on the topic; each key only in its newest version."""
+    def add(self, values: Iterable[bytes], counter: SeenCounter | None = None) -> None:
+        """Add rows as they are on the topic; each key only in its newest version. `counter` counts all of them."""
+        filtered = self.query.filtered
         for value in values:
             try:
                 row = orjson.loads(value)
-                if not self._filtered or self._wanted(row):
+                if not filtered or self._wanted(row):
                     self._fold(row)
+                if counter is not None and counter.wants(row["connection_id"], row["session_id"]):
+                    counts = [self._part((), bucket)[1] for bucket in row["buckets"]]
+                    counter.add(row["connection_id"], row["client"], row["session_id"], counts)
             except (ValueError, TypeError, KeyError, AttributeError):
                 self.skipped += 1
 
     def add_part(self, part: CostPart) -> None:
-        """Add sums that were filtered and computed elsewhere; if sessions are counted, only one part per key. With a
-        tree, the part must not have been filtered by session.
+        """Add sums that were filtered and computed elsewhere; `count_sessions` adds the number of sessions. With
+        a tree, the part must not have been filtered by session.
         """
         if self._tree is not None:
             connection, session = (part.key[self._place[name]] for name in ("connection_id", "session_id"))
@@ -195,13 +213,23 @@ class Table:
         sums = self._groups.get(part.key)
         if sums is None:
             sums = self._groups[part.key] = CostSums()
-            sums.sessions = part.sessions if self.query.by else None
         sums.add_part(part)
 
-    def members(self) -> set[tuple[str, str]]:
-        """Return (connection, session) of each session in a table with a tree."""
-        connection, session = self._place["connection_id"], self._place["session_id"]
-        return {(key[connection], one) for key, below in self._children.items() for one in (key[session], *below)}
+    def count_sessions(self, numbers: Mapping[tuple[Any, ...], int]) -> None:
+        """Set the number of different sessions of each key that `add_part` has added."""
+        for key, sums in self._groups.items():
+            sums.sessions = numbers[key]
+
+    def members(self) -> set[SessionName]:
+        """Return each session in a table of sessions, also those that are added to others' rows."""
+        return {one for key in self._groups for one in self._members(key)}
+
+    def _members(self, key: tuple[Any, ...]) -> Iterator[SessionName]:
+        """Yield the sessions of a row."""
+        connection, session = key[self._place["connection_id"]], key[self._place["session_id"]]
+        yield connection, session
+        for one in self._children.get(key, ()):
+            yield connection, one
 
     def _top(self, connection: str, session: str) -> str | None:
         """Return the session whose row includes this one, None when it is not wanted."""
@@ -279,12 +307,15 @@ class Table:
 
     def rows(self, now_ns: int) -> Iterator[dict[str, Any]]:
         """Return the rows: by hour if the view has hours, else the most expensive first; `now_ns` decides `final`."""
+        yield from self._rows(sorted(self._groups.items(), key=self._order), now_ns)
+
+    def _rows(self, groups: Iterable[tuple[tuple[Any, ...], CostSums]], now_ns: int) -> Iterator[dict[str, Any]]:
         last_final = _last_final(now_ns)
         template = dict.fromkeys(self.query.fields)
         named = [(place, name) for place, name in enumerate(self.dimensions) if name in template]
         named += [(self.dimensions.index(GROUPINGS[name]), name) for name in self.query.by]
         first = len(self.dimensions) - len(self._of_attribution)
-        for key, sums in sorted(self._groups.items(), key=self._order):
+        for key, sums in groups:
             row = template.copy()
             for place, name in named:
                 row[name] = key[place]
@@ -294,16 +325,23 @@ class Table:
                 row["attribution"] = {name: value for name, value in pairs if value is not None}
             if sums.sessions is not None:
                 row["sessions"] = sums.sessions if isinstance(sums.sessions, int) else len(sums.sessions)
+            if self.query.shares:
+                row["seen_share"] = seen_share(self.seen[one] for one in self._members(key) if one in self.seen)
             if self._tree is not None:
                 row["children"] = sorted(self._children.get(key, ()))
             yield row
 
     def page(self, now_ns: int, limit: int) -> TablePage:
         """Return the first `limit` rows (0: all), and facts about all rows."""
-        rows = list(self.rows(now_ns))
-        still = sum(not row["final"] for row in rows)
-        connections = len({row["connection_id"] for row in rows})
-        return TablePage(rows[:limit] if limit else rows, len(rows), still, connections)
+        last_final = _last_final(now_ns)
+        still = sum(sums.hour > last_final for sums in self._groups.values())
+        at = self._place.get("connection_id")
+        connections = len({None if at is None else key[at] for key in self._groups})
+        if limit:
+            first = nsmallest(limit, self._groups.items(), key=self._order)
+        else:
+            first = sorted(self._groups.items(), key=self._order)
+        return TablePage(list(self._rows(first, now_ns)), len(self._groups), still, connections)
 
     def totals(self, now_ns: int) -> dict[str, Any]:
         """Return the sums over all rows."""

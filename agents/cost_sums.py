@@ -87,5 +87,3 @@ class CostPart(NamedTuple):
     """The newest hour included."""
     version: list[int]
     """The highest version included."""
-    sessions: int
-    """The number of different sessions; counted only for a query with `by`."""

@@ -21,7 +21,7 @@ SOURCES = ("spans", "metrics")
 _SessionKey = tuple[str, str, str]
 """Connection, client and session."""
 NO_SESSION = ""
-"""Session of witnesses that do not name one."""
+"""Session of witnesses that do not name one, and of the row of what only they saw."""
 
 
 class TokenSides(NamedTuple):
@@ -116,7 +116,10 @@ def coverage(
 ) -> list[CoverageRow]:
     """Return the rows, those with most missing first.
 
-    Witnesses that name no session are in the rows of connections only, because they belong to none of the others.
+    Witnesses that name no session (the metrics of Codex) are compared with a connection. What they saw beyond all of
+    its sessions belongs to sessions that nobody names: with `by` "session" it is a row of its own, with NO_SESSION, so
+    that the rows of sessions miss as much as the connection does. Hours have no such row: within an hour, what was not
+    seen cannot be told from what was counted an hour before.
     """
     sessions: dict[_SessionKey, _Sums] = defaultdict(_Sums)
     hours: dict[tuple[_SessionKey, int], _Sums] = defaultdict(_Sums)
@@ -132,6 +135,7 @@ def coverage(
         rows = _connections(sessions)
     elif by == "session":
         rows = [_row(key, None, sums, sums.best()) for key, sums in sessions.items() if key[2] != NO_SESSION]
+        rows += _unnamed(sessions, rows)
     else:
         rows = [
             _row(key, hour, sums, sessions[key].best()) for (key, hour), sums in hours.items() if key[2] != NO_SESSION
@@ -153,6 +157,32 @@ def _row(key: _SessionKey, hour: int | None, sums: _Sums, source: str | None) ->
         by_source={name: said.total for name, said in sums.said.items()},
         versions=tuple(sorted(sums.versions)),
     )
+
+
+def _unnamed(sessions: Mapping[_SessionKey, _Sums], rows: Iterable[CoverageRow]) -> list[CoverageRow]:
+    """Return what metrics without a session saw beyond what is counted or witnessed of all sessions, if anything.
+
+    A session is known by the higher of its counted and its witnessed tokens, and its metrics tell of no more. So the
+    rest was seen of others: it never claims too much, and together with what the sessions miss it is what
+    `_connections` says.
+    """
+    rest: dict[tuple[str, str], TokenSides] = {}
+    for key, sums in sessions.items():
+        if "metrics" in sums.said:
+            rest[key[:2]] = rest.get(key[:2], TokenSides()).plus(sums.said["metrics"])
+    for row in rows:
+        known = max(row.witnessed, row.counted, key=lambda tokens: tokens.total)
+        at = row.connection_id, row.client
+        if at in rest:
+            rest[at] = rest[at].plus(TokenSides(-known.input, -known.output))
+    found = []
+    for (connection_id, client), tokens in rest.items():
+        key = connection_id, client, NO_SESSION
+        if tokens.total > 0 and key in sessions:
+            received = min(tokens.total, max(0, tokens.output))
+            unseen = TokenSides(tokens.total - received, received)
+            found.append(_row(key, None, _Sums(said={"metrics": unseen}, versions=sessions[key].versions), "metrics"))
+    return found
 
 
 def _connections(sessions: Mapping[_SessionKey, _Sums]) -> list[CoverageRow]:

@@ -50,6 +50,10 @@ class SessionTree:
             parents[link.connection_id, link.session_id] = link.parent_session_id
         return cls(parents)
 
+    def linked(self) -> set[SessionKey]:
+        """Return all sessions that started another one, or were started."""
+        return {one for key, parent in self._parents.items() for one in (key, (key[0], parent))}
+
     def ancestors(self, connection_id: str, session_id: str) -> list[str]:
         """Return the sessions above a session, the nearest first."""
         found: list[str] = []

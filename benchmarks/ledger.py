@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -34,9 +35,17 @@ from tallystream.streams.process.tcp_ports import pick
 
 MODELS = ("gpt-5.1-codex", "gpt-5.1", "gpt-5-mini", "claude-sonnet-4-5", "gemini-2.5-pro")
 TEAMS = ("payments", "search", "data", "platform", None)
+BY = (
+    "team", "user", "repo", "branch", "env", "host", "cost_center", "agent", "billing", "account", "connection",
+    "session", "client", "provider", "model", "service_tier", "book", "hour", "team,repo", "team,repo,user",
+)  # fmt: skip
 VIEWS = (
-    ("sessions",), ("session-hours",), ("hours",), ("models",), ("hours", "--json"), ("models", "--json"),
-    ("sessions", "--by", "team"), ("models", "--by", "team,repo"), ("sessions", "--since", "24h"),
+    ("sessions",), ("session-hours",), ("hours",), ("models",), ("sessions", "--wide"), ("session-hours", "--wide"),
+    ("sessions", "--with-children"), ("sessions", "--since", "24h"), ("sessions", "--since", "10d"),
+    ("sessions", "--connection", "codex-0003"), ("session-hours", "--since", "10d"), ("models", "--since", "10d"),
+    ("models", "--by", "team,repo", "--since", "10d"), ("hours", "--by", "team"), ("hours", "--by", "repo"),
+    ("session-hours", "--by", "user"), ("models", "--by", "team,repo"), *(("sessions", "--by", by) for by in BY),
+    ("hours", "--json"), ("hours", "--csv"), ("models", "--json"), ("sessions", "--json"), ("sessions", "--csv"),
 )  # fmt: skip
 
 
@@ -66,6 +75,12 @@ async def fill(kafka: KafkaSettings, topics: Topics, rows: int, hours: int) -> N
             key = keys.join(connection, name, hour_iso(hour))
             partition = partition_of(keys.join(connection, name), topics.partitions)
             await producer.send(topic, orjson.dumps(row), key=key, partition=partition)
+
+
+def _used() -> float:
+    """Return the CPU seconds of the commands that have ended; on a busy machine they say more than the time."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 def main() -> None:
@@ -103,11 +118,12 @@ def main() -> None:
         print(f"the ledger holds them after {time.monotonic() - began:.1f} s", flush=True)
         for view in VIEWS:
             for source in ((), ("--from-topics",)) if view == ("models",) else ((),):
-                began = time.monotonic()
+                began, used = time.monotonic(), _used()
                 subprocess.run(
                     [*command, "cost", *view, *source, *common], env=environment, check=True, stdout=subprocess.DEVNULL
                 )
-                print(f"cost {' '.join((*view, *source))}: {time.monotonic() - began:.2f} s", flush=True)
+                took, cpu = time.monotonic() - began, _used() - used
+                print(f"cost {' '.join((*view, *source))}: {took:.2f} s, {cpu:.2f} s of CPU", flush=True)
     finally:
         if ledger is not None:
             ledger.terminate()

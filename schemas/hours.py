@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 HOUR_NS = 3_600_000_000_000
 HOUR_MS = 3_600_000
@@ -16,6 +17,7 @@ def hour_of(at_ns: int) -> int:
     return at_ns // HOUR_NS
 
 
+@lru_cache(maxsize=16_384)
 def hour_iso(hour: int) -> str:
     """Return the hour's start: 495_000 -> "2026-06-21T00:00:00Z"."""
     return (_EPOCH + timedelta(hours=hour)).strftime("%Y-%m-%dT%H:00:00Z")

@@ -15,10 +15,11 @@ from typing import Protocol
 import orjson
 
 from tallystream.agents.ledger import records as decode
+from tallystream.agents.ledger.migrations import get_meta, migrate, set_meta
+from tallystream.agents.ledger.names import Names
 from tallystream.agents.ledger.records import SessionHourRow, Unreadable
-from tallystream.agents.ledger.schema import get_meta, migrate, set_meta
 from tallystream.agents.ledger.small_topics import MAX_KEY, TopicRecord, sources_of, tables_of
-from tallystream.agents.ledger.staging import Names, merge, merge_staged, prepare, stage
+from tallystream.agents.ledger.staging import merge, merge_staged, prepare, stage
 from tallystream.agents.ledger.store.database import Database
 from tallystream.schemas import keys
 from tallystream.streams.identity import Identity

@@ -9,23 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tallystream.agents.ledger.errors import LedgerUnfitError
-from tallystream.agents.ledger.store.database import Database, Dialect
+from tallystream.agents.ledger.store.database import Dialect
 from tallystream.schemas.rows import SUM_COUNTS
 from tallystream.schemas.usage import ATTRIBUTION_KEYS
 
-VERSION = 4
+VERSION = 5
 """Of the tables. A database with a higher one belongs to a newer release."""
 LO = 10**9
 """Pico-dollars of one unit of `*_hi`."""
 MONEY = ("cost_hi", "cost_lo", "reported_hi", "reported_lo")
 COLUMN = {name: f"{name}_name" if name == "user" else name for name in ATTRIBUTION_KEYS}
 """Attribution keys and their columns: `user` is a word of SQL's own."""
+CREW = ("team", "agent", "billing")
+"""Attribution keys with few values: the sums of hours are kept by them, because there are few combinations of them."""
 _LATER_KEYS = ("billing", "account")
 """Attribution keys that the tables got later than in their first version."""
 _LATER = ("inconsistent",)
 """Sums that the tables got later than in their first version."""
 _COUNTS = ", ".join(f"{name} {{int}} NOT NULL DEFAULT 0" for name in SUM_COUNTS if name not in _LATER)
+_INCONSISTENT = "inconsistent {int} NOT NULL DEFAULT 0"
 _MONEY = ", ".join(f"{name} {{int}}" for name in MONEY)
 _ATTRIBUTION = ", ".join(f"{column} {{text}}" for name, column in COLUMN.items() if name not in _LATER_KEYS)
 
@@ -112,12 +114,33 @@ _FOURTH = (
     "CREATE INDEX witness_by_hour ON witness (hour)",
     "CREATE INDEX witness_by_record ON witness (partition, record_offset)",
 )
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH)
+_FIFTH = (
+    "ALTER TABLE team RENAME TO crew",
+    "ALTER TABLE crew RENAME COLUMN name TO team",
+    *(f"ALTER TABLE crew ADD COLUMN {name} {{text}}" for name in CREW if name != "team"),
+    "ALTER TABLE attribution RENAME COLUMN team_id TO crew",
+    "DROP TABLE hour_total",
+    *(
+        f"CREATE TABLE {unit}_total ({unit} {{int}} NOT NULL, line {{int}} NOT NULL, crew {{int}} NOT NULL,"
+        f" version {{int}} NOT NULL, buckets {{int}} NOT NULL, priced {{int}} NOT NULL, reports {{int}} NOT NULL,"
+        f" {_COUNTS}, {_INCONSISTENT}, {', '.join(f'{name} {{int}} NOT NULL' for name in MONEY)},"
+        f" {more} PRIMARY KEY ({unit}, line, crew)){{clustered}}"
+        for unit, more in (("hour", ""), ("day", "last_hour {int} NOT NULL,"))
+    ),
+    "DROP TABLE session_attribution",
+    # In the order of attributions, so that adding up by them needs no sorting.
+    f"CREATE TABLE part (attribution {{int}} NOT NULL, line {{int}} NOT NULL, session {{int}} NOT NULL,"
+    f" first_hour {{int}} NOT NULL, last_hour {{int}} NOT NULL, version {{int}} NOT NULL, {_COUNTS}, {_INCONSISTENT},"
+    f" {_MONEY}, PRIMARY KEY (attribution, line, session)){{clustered}}",
+    "CREATE INDEX part_by_session ON part (session)",
+)
+"""Then the new tables are filled from the buckets: `migrations.py`."""
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 """Statements that lead from each version to the next, beginning with an empty database."""
 VIEWS = (
-    "sessions", "session_hours", "session_links", "hours", "models", "teams", "connections", "synced", "dead_letters",
-    "dead_letter_reasons", "openai_billed_days", "openai_used_days", "reconciled_days", "reconciled_causes",
-    "witnessed_hours",
+    "sessions", "session_hours", "session_links", "hours", "models", "teams", "agents", "connections", "synced",
+    "dead_letters", "dead_letter_reasons", "openai_billed_days", "openai_used_days", "reconciled_days",
+    "reconciled_causes", "witnessed_hours",
 )  # fmt: skip
 """The public views; columns are only added."""
 
@@ -132,53 +155,6 @@ WITNESSED = (
 )
 """The witnesses' new tokens of each hour. A cumulative count is the highest of its hour, so that of the hour before is
 taken off it."""
-
-
-def migrate(database: Database) -> bool:
-    """Migrate the tables to this release's version in one transaction; return whether anything was done.
-
-    Raises:
-        LedgerUnfitError: a newer release created them.
-
-    """
-    with database.writing():
-        if not database.tables():
-            if database.dialect.name == "postgresql":
-                schema = getattr(database, "schema", "")
-                database.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
-            database.execute("CREATE TABLE ledger_meta (key {text} PRIMARY KEY, value {text} NOT NULL)")
-        found = get_meta(database).get("schema_version", "0")
-        have = int(found)
-        if have > VERSION:
-            raise LedgerUnfitError(
-                f"the ledger in {database.where} is of a newer release (version {have}, this one knows {VERSION})",
-                "run that release, or give this one an empty place with TALLYSTREAM_LEDGER",
-            )
-        if have == VERSION:
-            return False
-        for name in reversed(VIEWS):
-            database.execute(f"DROP VIEW IF EXISTS {name}")
-        for statements in MIGRATIONS[have:]:
-            for statement in statements:
-                database.execute(statement)
-        for name, text in views(database.dialect).items():
-            database.execute(f"CREATE VIEW {name} AS {text}")
-        set_meta(database, {"schema_version": str(VERSION)})
-        return True
-
-
-def get_meta(database: Database) -> dict[str, str]:
-    """Return the ledger's metadata."""
-    return {str(key): str(value) for key, value in database.rows("SELECT key, value FROM ledger_meta")}
-
-
-def set_meta(database: Database, values: dict[str, str]) -> None:
-    """Set metadata; call it within a transaction."""
-    for key, value in values.items():
-        database.execute(
-            "INSERT INTO ledger_meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            (key, value),
-        )
 
 
 def views(dialect: Dialect, usd: str = "") -> dict[str, str]:
@@ -239,6 +215,8 @@ def views(dialect: Dialect, usd: str = "") -> dict[str, str]:
         )
 
     of_line = "l.connection_id, l.client, l.provider, l.model, l.service_tier, l.speed, l.book"
+    # Of whole days, because they are few.
+    days = "FROM day_total t JOIN"
     names = {
         "sessions": f"SELECT s.connection_id, s.session_id, s.client, {hour('s.first_hour')} AS first_hour,"
         f" {hour('s.last_hour')} AS last_hour, {counted('s.')}, s.duplicates, {both('s.')} FROM session s"
@@ -247,13 +225,16 @@ def views(dialect: Dialect, usd: str = "") -> dict[str, str]:
         f" l.model, l.service_tier, l.speed, l.book, {attributed}, {counted('b.')}, {both('b.')} FROM bucket b"
         " JOIN session s ON s.id = b.session JOIN line l ON l.id = b.line JOIN attribution a ON a.id = b.attribution",
         "session_links": "SELECT connection_id, session_id, parent_session_id FROM session_link",
-        "hours": f"SELECT {hour('t.hour')} AS hour, {of_line}, m.name AS team, {counted('t.')}, {known('t.')}"
-        " FROM hour_total t JOIN line l ON l.id = t.line JOIN team m ON m.id = t.team",
+        "hours": f"SELECT {hour('t.hour')} AS hour, {of_line}, m.team, {counted('t.')}, {known('t.')},"
+        " m.agent, m.billing FROM hour_total t JOIN line l ON l.id = t.line JOIN crew m ON m.id = t.crew",
         "models": f"SELECT provider, model, service_tier, {counted('')}, {known('')} FROM"
-        f" (SELECT l.provider, l.model, l.service_tier, {totals}, {summed} FROM hour_total t"
-        " JOIN line l ON l.id = t.line GROUP BY l.provider, l.model, l.service_tier) q",
-        "teams": f"SELECT team, {counted('')}, {known('')} FROM (SELECT m.name AS team, {totals}, {summed}"
-        " FROM hour_total t JOIN team m ON m.id = t.team GROUP BY m.name) q",
+        f" (SELECT l.provider, l.model, l.service_tier, {totals}, {summed} {days}"
+        " line l ON l.id = t.line GROUP BY l.provider, l.model, l.service_tier) q",
+        **{
+            f"{name}s": f"SELECT {name}, {counted('')}, {known('')} FROM (SELECT m.{name}, {totals}, {summed}"
+            f" {days} crew m ON m.id = t.crew GROUP BY m.{name}) q"
+            for name in ("team", "agent")
+        },
         "connections": f"SELECT connection_id, provider, name, {time('created_at')} AS created_at,"
         f" {time('revoked_at')} AS revoked_at, {time('old_until')} AS old_secret_until FROM connection",
         "synced": f"SELECT connection_id, signal, max({time('last_synced_at')}) AS last_synced_at,"
@@ -277,11 +258,6 @@ def views(dialect: Dialect, usd: str = "") -> dict[str, str]:
         "reconciled_causes": f"SELECT provider, scope, day, cause, {exact('usd')} AS usd FROM reconciled_cause",
     }
     return {name: names[name] for name in VIEWS}
-
-
-def placeholders(count: int) -> str:
-    """Return `?, ?, ...`."""
-    return ", ".join("?" * count)
 
 
 def columns(names: Iterable[str], alias: str = "") -> str:

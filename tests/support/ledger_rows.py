@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from hypothesis import strategies as st
 
 from tallystream.agents.cost_query import Query, Table, keep_newest
+from tallystream.agents.coverage import WitnessedHour
+from tallystream.agents.seen_share import SeenCounter
 from tallystream.schemas import keys
-from tallystream.schemas.hours import hour_iso
+from tallystream.schemas.clients.witnesses import Statement, WitnessPack
+from tallystream.schemas.hours import HOUR_NS, hour_iso
 from tallystream.schemas.money import to_usd
 from tallystream.schemas.rows import SUM_COUNTS
+from tallystream.schemas.witness import messages
 from tallystream.streams.kafka.follower import FollowerPosition
 
 HOUR0 = 495_000
@@ -63,16 +67,20 @@ def row(
     return keys.join(whole["connection_id"], session, whole["hour"]), orjson.dumps(whole)
 
 
+def _named(*values: str | None) -> Iterable[tuple[str, str | None]]:
+    return zip(("team", "user", "billing", "agent"), values, strict=True)
+
+
 money = st.none() | st.integers(0, 10**6) | st.integers(0, 3 * 10**22)
 buckets = st.builds(
-    lambda model, tier, speed, book, team, user, billing, cost, reported, count, unpriced: bucket(
+    lambda model, tier, speed, book, team, user, billing, agent, cost, reported, count, unpriced: bucket(
         model, cost, service_tier=tier, speed=speed, book=book, requests=count, input_uncached=count * 7,
         reported_cost_usd=None if reported is None else to_usd(reported), unpriced_requests=unpriced,
-        attribution={k: v for k, v in (("team", team), ("user", user), ("billing", billing)) if v is not None},
+        attribution={k: v for k, v in _named(team, user, billing, agent) if v is not None},
     ),
     st.sampled_from(["m1", "m2", "Ü"]), st.sampled_from([None, "flex"]), st.sampled_from([None, "fast"]),
     st.sampled_from(["b1", "b2"]), st.sampled_from([None, "a", "B", ""]), st.sampled_from([None, "u1", "u2"]),
-    st.sampled_from([None, None, "plan", "api"]),
+    st.sampled_from([None, None, "plan", "api"]), st.sampled_from([None, "review"]),
     money, money, st.integers(0, 2**30), st.integers(0, 2),
 )  # fmt: skip
 
@@ -115,10 +123,30 @@ def batches(topic: str, history: Iterable[tuple[bytes, bytes | None]], sizes: Se
     return found
 
 
-def expected(history: Iterable[tuple[bytes, bytes | None]], query: Query) -> Table:
+def witness(session: str, name: int, tokens: int, source: Literal["metrics", "spans"] = "spans") -> tuple[bytes, bytes]:
+    """Key and value of a statement."""
+    said = Statement(f"{name:016x}", source, HOUR0 * HOUR_NS, False, tokens, 0)
+    return next(messages(WitnessPack("codex", "0.169.0", session, [said]), "codex-1a2b"))
+
+
+witnesses = st.lists(
+    st.builds(
+        witness, st.sampled_from(["", "s1", "s2", "a|b%", "unknown"]), st.integers(0, 9), st.integers(0, 5),
+        st.sampled_from(["metrics", "spans"]),
+    ),
+    max_size=6,
+)  # fmt: skip
+"""Lists of (key, value)."""
+
+
+def expected(
+    history: Iterable[tuple[bytes, bytes | None]], query: Query, witnessed: Iterable[WitnessedHour] = ()
+) -> Table:
     """The table as computed from the topic."""
     newest: dict[bytes, tuple[tuple[int, int], bytes]] = {}
     keep_newest(newest, [Record(key, value, at) for at, (key, value) in enumerate(history)])
-    table = Table(query)
-    table.add(value for _, value in newest.values())
+    table, counter = Table(query), SeenCounter(witnessed)
+    table.add((value for _, value in newest.values()), counter)
+    if query.shares:
+        table.seen = counter.sessions()
     return table

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tallystream.agents.ledger.staging import join_money
+from tallystream.agents.ledger.amounts import join_money
 from tallystream.agents.ledger.store.database import Database, Row
 
-Dimension = Literal["model", "team", "connection", "client"]
+Dimension = Literal["model", "team", "agent", "connection", "client"]
 _DIMENSIONS: Mapping[str, str] = {
     "model": "l.model",
-    "team": "m.name",
+    "team": "m.team",
+    "agent": "m.agent",
     "connection": "l.connection_id",
     "client": "l.client",
 }
@@ -54,10 +55,10 @@ def by_hour(database: Database, first: int, last: int) -> dict[int, LedgerTotals
 
 
 def by_dimension(database: Database, name: Dimension, first: int, last: int) -> list[tuple[str | None, LedgerTotals]]:
-    """Return the sums of each model, team, connection or client, the most expensive first."""
+    """Return the sums of each model, team, agent, connection or client, the most expensive first."""
     column = _DIMENSIONS[name]
     rows = database.rows(
-        f"SELECT {column}, {_TOTAL} FROM hour_total t JOIN line l ON l.id = t.line JOIN team m ON m.id = t.team"
+        f"SELECT {column}, {_TOTAL} FROM hour_total t JOIN line l ON l.id = t.line JOIN crew m ON m.id = t.crew"
         f" WHERE t.hour BETWEEN ? AND ? GROUP BY {column}",
         (first, last),
     )
@@ -70,9 +71,6 @@ def _totals(row: Row) -> LedgerTotals:
     if requests is None:
         return LedgerTotals()
     return LedgerTotals(int(requests), int(tokens), int(unpriced), join_money(hi, lo) if priced else None)
-
-
-# -- sessions
 
 
 # -- connections, dead letters, OpenAI

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from tallystream.agents.coverage import CountedHour, TokenSides, WitnessedHour
+from tallystream.agents.coverage import NO_SESSION, CountedHour, TokenSides, WitnessedHour
 from tallystream.agents.ledger.schema import WITNESSED
 from tallystream.agents.ledger.store.database import Database, pairs
+from tallystream.agents.seen_share import SessionName, SessionTokens, witnessed_sessions
+
+AFTER_ALL = 10**6
+"""An hour after all."""
+MANY = 2_000
+"""Sessions that are named one by one at most."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,27 @@ def counted_hours(database: Database, wanted: CoverageRange) -> Iterable[Counted
     )
     for connection, client, session, hour, sent, received in rows:
         yield CountedHour(connection, client or "", session, int(hour), TokenSides(int(sent), int(received)))
+
+
+def seen_sessions(database: Database, among: Collection[SessionName] | None = None) -> dict[SessionName, SessionTokens]:
+    """Return the tokens of the sessions that have a witness; `among`: only of these."""
+    if among is not None and len(among) > MANY:
+        among = None  # all of them are read as fast
+    witnessed = CoverageRange(0, AFTER_ALL, among=among, hourly=False)
+    more, parameters = witnessed.sessions("s.connection_id", "s.session_id")
+    counted = (
+        CountedHour(connection, client or "", session, int(hour), TokenSides(int(sent), int(received)))
+        for connection, client, session, hour, sent, received in database.rows(
+            "SELECT s.connection_id, l.client, s.session_id, max(b.last_hour), sum(b.total_tokens - b.output),"
+            " sum(b.output) FROM (SELECT DISTINCT connection_id, session_id FROM witness) w CROSS JOIN session s"
+            " CROSS JOIN part b CROSS JOIN line l WHERE s.connection_id = w.connection_id"
+            " AND s.session_id = w.session_id AND b.session = s.id AND l.id = b.line"
+            f"{more} GROUP BY s.connection_id, l.client, s.session_id",
+            parameters,
+        )
+    )
+    said = (one for one in witnessed_hours(database, witnessed) if one.session_id != NO_SESSION)
+    return witnessed_sessions(counted, said)
 
 
 def witnessed_hours(database: Database, wanted: CoverageRange) -> Iterable[WitnessedHour]:

@@ -16,8 +16,8 @@ from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tallystream.agents.ledger.amounts import join_money
 from tallystream.agents.ledger.schema import COLUMN, MONEY
-from tallystream.agents.ledger.staging import join_money
 from tallystream.agents.ledger.store.database import Database, Row
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.hours import hour_iso

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tallystream.agents.ledger.staging import join_money
+from tallystream.agents.ledger.amounts import join_money
 from tallystream.agents.ledger.store.database import Database
 from tallystream.agents.session_tree import MAX_DEPTH
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tallystream.agents.ledger.amounts import join_money
 from tallystream.agents.ledger.schema import COLUMN, MONEY
-from tallystream.agents.ledger.staging import join_money
 from tallystream.agents.ledger.store.database import Database, Row
 from tallystream.schemas.rows import SUM_COUNTS
 from tallystream.schemas.usage import ATTRIBUTION_KEYS
@@ -39,6 +39,8 @@ class SessionFilter:
     since: int | None = None
     until: int | None = None
     attribution: Mapping[str, str] | None = None
+    without: str | None = None
+    """Of which attribution key some usage has no value."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ def attributions(database: Database, keys: Sequence[int]) -> dict[int, dict[str,
         return {}
     marks = ", ".join("?" * len(keys))
     rows = database.rows(
-        f"SELECT x.session, {', '.join('a.' + COLUMN[name] for name in ATTRIBUTION_KEYS)} FROM session_attribution x"
+        f"SELECT x.session, {', '.join('a.' + COLUMN[name] for name in ATTRIBUTION_KEYS)} FROM part x"
         f" JOIN attribution a ON a.id = x.attribution WHERE x.session IN ({marks})",
         tuple(keys),
     )
@@ -255,10 +257,13 @@ def _where(wanted: SessionFilter) -> tuple[list[str], list[Any]]:
             wanted.model,
         )
     given = {name: value for name, value in (wanted.attribution or {}).items() if value}
-    if given:
-        same = " AND ".join(f"a.{COLUMN[name]} = ?" for name in given)
+    if given or wanted.without:
+        same = " AND ".join(
+            [f"a.{COLUMN[name]} = ?" for name in given]
+            + ([f"a.{COLUMN[wanted.without]} IS NULL"] if wanted.without else [])
+        )
         add(
-            "EXISTS (SELECT 1 FROM session_attribution x JOIN attribution a ON a.id = x.attribution"
+            "EXISTS (SELECT 1 FROM part x JOIN attribution a ON a.id = x.attribution"
             f" WHERE x.session = s.id AND {same})",
             *given.values(),
         )

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation, localcontext
 
+from tallystream.agents.ledger.amounts import join_money
 from tallystream.agents.ledger.config import LedgerPlace
 from tallystream.agents.ledger.errors import QueryError
 from tallystream.agents.ledger.schema import VIEWS, views
-from tallystream.agents.ledger.staging import join_money
 from tallystream.agents.ledger.store.database import Row
 from tallystream.schemas.money import to_usd
 

@@ -10,6 +10,7 @@ from tallystream.cli.options import cluster, err_console
 
 if TYPE_CHECKING:
     from tallystream.agents.cost_query import Query
+    from tallystream.agents.coverage import WitnessedHour
     from tallystream.agents.ledger.store.database import Database
     from tallystream.cli.output.cost_table import Shown
     from tallystream.settings.settings import Settings
@@ -35,13 +36,14 @@ async def answer(settings: Settings, query: Query, limit: int, now_ns: int) -> S
     """
 
     def ask(database: Database) -> Shown:
-        from tallystream.agents.ledger.queries.cost import SortedTable, can_sort, cost_table
+        from tallystream.agents.ledger.queries.cost import cost_table
+        from tallystream.agents.ledger.queries.first_rows import first_rows
 
-        if limit and can_sort(query):
-            return SortedTable(database, query, limit, now_ns)
-        return cost_table(database, query)
+        first = first_rows(database, query, limit, now_ns) if limit else None
+        return cost_table(database, query) if first is None else first
 
-    return await current(settings, (settings.topics().session_hour_rows,), ask)
+    topics = settings.topics()
+    return await current(settings, (topics.session_hour_rows, *([topics.witness] if query.shares else [])), ask)
 
 
 async def current(settings: Settings, topics: Sequence[TopicSpec], ask: Callable[[Database], T]) -> T | None:
@@ -88,7 +90,8 @@ async def _ask(settings: Settings, identity: Identity, ends: Ends, ask: Callable
 def _behind(database: Database, identity: Identity, ends: Ends) -> int | None:
     """Return how many offsets are missing. None: the ledger is another deployment's, or cannot hold some rows."""
     from tallystream.agents.ledger.apply import identity_of, positions
-    from tallystream.agents.ledger.schema import VERSION, get_meta
+    from tallystream.agents.ledger.migrations import get_meta
+    from tallystream.agents.ledger.schema import VERSION
 
     if not database.tables() or get_meta(database).get("schema_version") != str(VERSION):
         return None
@@ -132,3 +135,46 @@ async def _extent(settings: Settings, topics: Sequence[TopicSpec]) -> tuple[Iden
                 looking.cancel()
     except (KafkaError, OSError, TimeoutError) as exc:
         raise unreachable(kafka, exc) from exc
+
+
+async def rebuilt(settings: Settings, topics: Sequence[TopicSpec], ask: Callable[[Database], T]) -> T:
+    """Read topics, where they exist, into a ledger that exists only for this question, and ask it.
+
+    Raises:
+        UnreachableError: Kafka did not answer.
+
+    """
+    import tempfile
+    from pathlib import Path
+
+    from tallystream.agents.ledger.apply import Writer
+    from tallystream.agents.ledger.config import LedgerPlace
+    from tallystream.agents.ledger.store.open import open_database
+    from tallystream.streams.identity import read_identity
+    from tallystream.streams.kafka.follower import TopicFollower
+    from tallystream.streams.kafka.reader import partitions_of
+
+    kafka, prefix = cluster(settings), settings.topics().prefix
+    names = [topic.name for topic in topics if await partitions_of(kafka, topic.name)]
+    with tempfile.TemporaryDirectory(prefix="tallystream-") as directory:
+        database = open_database(LedgerPlace(prefix, Path(directory)))
+        try:
+            writer = Writer(database, settings.topics())
+            writer.claim(await read_identity(kafka, prefix, names))
+            if names:
+                async with TopicFollower(kafka, names, {}) as follower:
+                    while follower.behind:
+                        writer.apply(await follower.poll())
+            return ask(database)
+        finally:
+            database.close()
+
+
+async def witnesses(settings: Settings) -> list[WitnessedHour]:
+    """Return what the topic of witnesses says of each session."""
+    from tallystream.agents.ledger.queries.coverage import AFTER_ALL, CoverageRange, witnessed_hours
+
+    wanted = CoverageRange(0, AFTER_ALL, hourly=False)
+    return await rebuilt(
+        settings, (settings.topics().witness,), lambda database: list(witnessed_hours(database, wanted))
+    )

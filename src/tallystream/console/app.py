@@ -16,7 +16,7 @@ from tallystream import __version__
 from tallystream.agents.ledger.queries.console import changed
 from tallystream.agents.ledger.store.open import open_database
 from tallystream.agents.pricing.book import Book
-from tallystream.console import bills, build, charts, models, params
+from tallystream.console import bills, build, charts, models, overview, params
 from tallystream.console import format as words
 from tallystream.console.auth import CSRF_FIELD, CSRF_HEADER, ConsoleAuthenticator, Visitor
 from tallystream.console.changes import Actor, Changes, chosen_letters
@@ -104,9 +104,9 @@ class ConsoleApp:
     def _look(self) -> Mapping[str, int]:
         return self._sight(lambda sight: changed(sight.database))
 
-    async def _overview(self, request: web.Request) -> models.Overview:
+    async def _overview(self, request: web.Request) -> overview.Overview:
         asked = params.read(params.OverviewParams, request.query)
-        return await self._read(lambda sight: build.overview(sight, asked.range))
+        return await self._read(lambda sight: overview.overview(sight, asked.range))
 
     async def _sessions(self, request: web.Request) -> models.SessionPage:
         asked = params.read(params.SessionParams, request.query)
@@ -293,7 +293,7 @@ class ConsoleApp:
         change = ("400", "401", "403", "409", "415", "421", "503")
         known = (*change, "404")
         return [
-            (ApiOperation("GET", f"{api}/overview", "What was spent, and how fast.", models.Overview,
+            (ApiOperation("GET", f"{api}/overview", "What was spent, and how fast.", overview.Overview,
                        params=params.OverviewParams, table=True), self._api(self._overview)),
             (ApiOperation("GET", f"{api}/sessions", "Sessions, the largest first.", models.SessionPage,
                        params=params.SessionParams, table=True), self._api(self._sessions)),

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, cast
+from typing import Any
 
 import orjson
 
-from tallystream.agents.cost_query import Query
 from tallystream.agents.ledger.queries import console as queries
 from tallystream.agents.ledger.queries import family
 from tallystream.agents.ledger.queries import sessions as session_queries
-from tallystream.agents.ledger.queries.cost import plan_cost
 from tallystream.agents.ledger.store.database import Database
 from tallystream.agents.pricing.book import Book
 from tallystream.console import models
@@ -29,8 +27,6 @@ PAGE = 50
 MOST_BUCKETS = 500
 MATCHING = 10_000
 SILENT = timedelta(minutes=5)
-CHART_HOURS = 24
-RANGES: Mapping[str, int] = {"today": 1, "7d": 7, "30d": 30}
 _KINDS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output")
 _MILLION = 1_000_000
 
@@ -68,59 +64,6 @@ def totals(sums: queries.LedgerTotals) -> models.Totals:
     return models.Totals(
         requests=sums.requests, total_tokens=sums.tokens, unpriced_requests=sums.unpriced, cost_usd=usd(sums.cost)
     )
-
-
-def overview(sight: Sight, chosen: str) -> models.Overview:
-    """Return the first page."""
-    database, hour = sight.database, sight.hour
-    midnight = hour - hour % DAY
-    days = RANGES[chosen]
-    first = midnight - (days - 1) * DAY
-    shift = days * DAY
-
-    def period(name: str, since: int, until: int, back: int) -> models.Period:
-        return models.Period(
-            name=name,
-            since=hour_iso(since),
-            until=hour_iso(until),
-            totals=totals(queries.totals(database, since, until - 1)),
-            before=totals(queries.totals(database, since - back, until - 1 - back)),
-        )
-
-    periods = [period("This hour", hour, hour + 1, DAY), period("Today", midnight, hour + 1, DAY)]
-    if days > 1:
-        periods.append(period(f"Last {days} days", first, hour + 1, shift))
-    now, earlier = (queries.by_hour(database, hour - CHART_HOURS + 1 - back, hour - back) for back in (0, DAY))
-    hours = []
-    for at in range(hour - CHART_HOURS + 1, hour + 1):
-        here, before = now.get(at, queries.LedgerTotals()), earlier.get(at - DAY, queries.LedgerTotals())
-        hours.append(
-            models.HourPoint(
-                hour=hour_iso(at), cost_usd=usd(here.cost), day_before_usd=usd(before.cost), requests=here.requests
-            )
-        )
-    return models.Overview(
-        as_of=sight.as_of,
-        range=cast(Literal["today", "7d", "30d"], chosen),
-        periods=periods,
-        burn_usd_per_hour=_burn(sight, now.get(hour)),
-        plan_usd=usd(plan_cost(database, Query("models", since=first, until=hour + 1)) or None),
-        hours=hours,
-        **{
-            f"{name}s": [
-                models.Share(name=one, totals=totals(sums))
-                for one, sums in queries.by_dimension(database, name, first, hour)
-            ]
-            for name in ("model", "team", "connection", "client")
-        },
-    )
-
-
-def _burn(sight: Sight, sums: queries.LedgerTotals | None) -> str | None:
-    past = sight.now_ns - sight.hour * HOUR_NS
-    if past < HOUR_NS // 12:
-        return None
-    return usd((sums.cost or 0) * HOUR_NS // past if sums is not None else 0)
 
 
 # -- sessions

@@ -24,52 +24,6 @@ class Totals(BaseModel):
     cost_usd: str | None
 
 
-class Share(BaseModel):
-    """One model, team, connection or client of a period."""
-
-    name: str | None
-    """Null: requests that do not name one."""
-    totals: Totals
-
-
-class HourPoint(BaseModel):
-    """One UTC hour, compared with the same hour of the day before."""
-
-    hour: str
-    cost_usd: str | None
-    day_before_usd: str | None
-    requests: int
-
-
-class Period(BaseModel):
-    """A period of hours, compared with an earlier period of the same length."""
-
-    name: str
-    since: str
-    until: str
-    """Exclusive."""
-    totals: Totals
-    before: Totals
-    """The same hours earlier, by one day or by the number of days in the period."""
-
-
-class Overview(BaseModel):
-    """The first page."""
-
-    as_of: str
-    range: Literal["today", "7d", "30d"]
-    periods: list[Period]
-    burn_usd_per_hour: str | None
-    """Cost of this hour if it continues like its first minutes; null until a few minutes have passed."""
-    plan_usd: str | None = None
-    """The part of the range's cost that a plan pays for: what the API would have charged, part of no bill."""
-    hours: list[HourPoint]
-    models: list[Share]
-    teams: list[Share]
-    connections: list[Share]
-    clients: list[Share]
-
-
 class SessionRow(BaseModel):
     """The sums of one session."""
 

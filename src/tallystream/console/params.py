@@ -15,6 +15,8 @@ from tallystream.schemas.usage import ATTRIBUTION_KEYS
 Format = Literal["json", "csv"]
 _EPOCH = date(1970, 1, 1)
 Text = Field(default=None, max_length=300, pattern=r"^[^\x00]*$")
+Named = Literal["team", "user", "repo", "branch", "env", "host", "cost_center", "agent", "billing", "account"]
+"""The attribution's keys."""
 Params = TypeVar("Params", bound=BaseModel)
 
 
@@ -51,10 +53,16 @@ class SessionParams(FormatParams):
     agent: str | None = Text
     billing: str | None = Text
     account: str | None = Text
+    without: (
+        Literal["team", "user", "repo", "branch", "env", "host", "cost_center", "agent", "billing", "account"] | None
+    ) = None
+    """Sessions with usage that names no such value."""
     since: date | None = None
     """The first UTC day."""
     until: date | None = None
     """The last UTC day."""
+    hour: datetime | None = None
+    """Only this UTC hour, such as `2026-11-21T14:00Z`; then `since` and `until` do not matter."""
     sort: Literal["cost", "recent", "tokens"] = "cost"
     after: str | None = Field(default=None, max_length=200)
     """`next` of the previous page."""
@@ -62,14 +70,16 @@ class SessionParams(FormatParams):
     def wanted(self) -> SessionFilter:
         """Return the parameters as a filter."""
         given = {name: value for name in ATTRIBUTION_KEYS if (value := getattr(self, name))}
+        hour = None if self.hour is None else _hour_of(self.hour)
         return SessionFilter(
             search=self.q,
             connection=self.connection,
             client=self.client,
             model=self.model,
-            since=None if self.since is None else _hour(self.since),
-            until=None if self.until is None else _hour(self.until) + 24,
+            since=hour if hour is not None else None if self.since is None else _hour(self.since),
+            until=hour + 1 if hour is not None else None if self.until is None else _hour(self.until) + 24,
             attribution=given,
+            without=self.without,
         )
 
 
@@ -124,6 +134,11 @@ def invalid(exc: ValidationError) -> BadRequestError:
 def _hour(day: date) -> int:
     days = (min(max(day, _EPOCH), date(9999, 12, 30)) - _EPOCH) // timedelta(days=1)
     return days * 24
+
+
+def _hour_of(at: datetime) -> int:
+    utc = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    return max(0, (utc - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(hours=1))
 
 
 def today(now_ns: int) -> date:

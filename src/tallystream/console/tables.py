@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tallystream.console import models
+from tallystream.console import overview
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?", re.ASCII)
@@ -30,8 +30,8 @@ def to_csv(answer: BaseModel) -> str:
 
 
 def _rows(answer: BaseModel) -> Iterable[Mapping[str, Any]]:
-    if isinstance(answer, models.Overview):
-        for kind in ("models", "teams", "connections", "clients"):
+    if isinstance(answer, overview.Overview):
+        for kind in ("models", "teams", "agents", "connections", "clients"):
             for share in getattr(answer, kind):
                 yield {"by": kind.removesuffix("s"), "name": share.name} | share.totals.model_dump()
         return

@@ -73,7 +73,7 @@ def test_cost_reads_the_topics_while_the_ledger_is_behind(
     assert cli("cost", "models", "--json").document["rows"] == truth
     # A value that is not in the topics shows that the ledger was read.
     with sqlite3.connect(tmp_path / "ledger" / f"{topics.prefix}.db") as database:
-        database.execute("UPDATE hour_total SET requests = requests + 1000")
+        database.execute("UPDATE day_total SET requests = requests + 1000")
     database.close()
     assert cli("cost", "models", "--json").document["rows"] != truth
     assert cli("cost", "models", "--json", "--from-topics").document["rows"] == truth

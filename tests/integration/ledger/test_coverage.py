@@ -71,6 +71,9 @@ def test_missing_tokens_are_shown_everywhere(topics: Topics, ledger: LedgerProce
     assert ledger.stop() == 0
     (tmp_path / "ledger" / f"{topics.prefix}.db").rename(tmp_path / "kept.db")
     assert asked(cli) == first, "without a ledger the topics give the same"
+    for options in ((), ("--since", "2h"), ("--session", "torn")):
+        assert costs(cli, *options) == costs(cli, *options, kept=(tmp_path, topics))
+    assert costs(cli) == {"torn": "0.7500", "whole": "1.0000"}
     (whole,) = first["connection"]
     assert (whole["counted_tokens"], whole["witnessed_tokens"], whole["missing_tokens"]) == (60_000, 90_000, 30_000)
     assert (whole["seen_share"], whole["metrics_tokens"]) == ("0.6666", 90_000)
@@ -97,6 +100,22 @@ def test_missing_tokens_are_shown_everywhere(topics: Topics, ledger: LedgerProce
     assert page is not None
     assert page.coverage is not None
     assert (page.coverage.missing_tokens, page.coverage.seen_share) == (10_000, "0.7500")
+
+
+def costs(cli: Cli, *options: str, kept: tuple[Path, Topics] | None = None) -> dict[str, str]:
+    """Return the share seen of each session in the table of costs; with `kept`, from the ledger that was put aside."""
+    place = None if kept is None else kept[0] / "ledger" / f"{kept[1].prefix}.db"
+    if kept is not None and place is not None:
+        (kept[0] / "kept.db").rename(place)
+    rows = [cli("cost", view, "--json", *options).document["rows"] for view in ("sessions", "session-hours")]
+    assert "75.00%" in cli("cost", "sessions", *options).out
+    lines = csv.DictReader(io.StringIO(cli("cost", "sessions", "--csv", *options).out))
+    found = {one["session_id"]: one["seen_share"] for one in rows[0]}
+    assert {one["session_id"]: one["seen_share"] for one in lines} == found
+    assert {one["session_id"]: one["seen_share"] for one in rows[1]} == found
+    if kept is not None and place is not None:
+        place.rename(kept[0] / "kept.db")
+    return found
 
 
 def asked(cli: Cli) -> dict[str, list[dict[str, Any]]]:

@@ -62,7 +62,9 @@ async def load(kafka: KafkaSettings, topics: Topics, stop: asyncio.Event, seed: 
                 parts = [
                     bucket(
                         model, rng.randrange(10**14), requests=version,
-                        attribution={"team": f"t{rng.randrange(3)}"} if rng.random() < 0.8 else {},
+                        attribution={"team": f"t{rng.randrange(3)}", "agent": f"a{rng.randrange(2)}"}
+                        if rng.random() < 0.8
+                        else {},
                     )
                     for model in rng.sample(["m1", "m2", "m3"], rng.randrange(1, 4))
                 ]  # fmt: skip
@@ -114,6 +116,10 @@ def test_ledger_equals_the_topics_after_kills(
         found = cli("cost", view, "--json").document
         assert found["rows"] == truth["rows"], view
         assert truth["rows"]
-    by = ("--by", "team", "--since", "2026-06-21T02:00Z")
-    truth = cli("cost", "hours", *by, "--json", "--from-topics").document["rows"]
-    assert cli("cost", "hours", *by, "--json").document["rows"] == truth
+    since = ("--since", "2026-06-21T02:00Z")
+    for asked in (
+        ("hours", "--by", "team", *since), ("models", *since), ("models", "--by", "agent,model", *since),
+        ("sessions", "--by", "team,agent"),
+    ):  # fmt: skip
+        truth = cli("cost", *asked, "--json", "--from-topics").document["rows"]
+        assert cli("cost", *asked, "--json").document["rows"] == truth, asked

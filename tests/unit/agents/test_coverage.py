@@ -38,8 +38,17 @@ def test_lost_session_is_not_offset_by_another_one() -> None:
 def test_metrics_without_sessions_are_compared_with_the_whole_connection() -> None:
     row = one(coverage([counted("a", 60), counted("b", 20)], [said("", 100, "metrics")]))
     assert (row.witness, row.witnessed.total, row.missing, row.seen) == ("metrics", 100, 20, Decimal("0.8"))
-    assert coverage([], [said("", 100, "metrics")], "session") == []
     assert coverage([], [said("", 100, "metrics")], "hour") == []
+
+
+def test_tokens_that_only_metrics_without_a_session_saw_are_of_an_unknown_session() -> None:
+    """Of 250 tokens, 100 are those of `a`, 60 those of `b`, whose logs were lost in part; the rest is nobody's."""
+    everything = [counted("a", 100), counted("b", 40)], [said("b", 60), said("", 250, "metrics")]
+    missing = {row.session_id: (row.counted.total, row.missing) for row in coverage(*everything, "session")}
+    assert missing == {"": (0, 90), "b": (40, 20), "a": (100, 0)}
+    assert one(coverage(*everything)).missing == 110
+    explained = coverage([counted("a", 100)], [said("a", 60), said("", 100, "metrics")], "session")
+    assert {row.session_id: row.missing for row in explained} == {"a": 0}
 
 
 def test_without_a_witness_no_share_is_claimed() -> None:
@@ -79,3 +88,25 @@ def test_rows_add_up_and_shares_are_shares(
         assert row.seen is None or 0 <= row.seen <= 1
         assert (row.seen == 1) <= (row.missing == 0)
     assert coverage(reversed(what), reversed(witnesses), by) == rows
+
+
+@examples(200)
+@given(counts, statements)
+def test_sessions_and_the_unknown_one_miss_as_much_as_their_connections(
+    what: list[CountedHour], witnesses: list[WitnessedHour]
+) -> None:
+    """So what a lost session used is never hidden by the others, as far as any signal can tell."""
+    # spans always name their session
+    witnesses = [one for one in witnesses if one.session_id or one.source == "metrics"]
+    by_connection, by_session = dict[str, int](), dict[str, int]()
+    for row in coverage(what, witnesses):
+        by_connection[row.connection_id] = row.missing
+    for row in coverage(what, witnesses, "session"):
+        by_session[row.connection_id] = by_session.get(row.connection_id, 0) + row.missing
+        if row.session_id == "":
+            assert row.counted.total == 0
+            assert row.seen == Decimal(0)
+            assert row.witnessed.input >= 0 <= row.witnessed.output
+    assert {name: missing for name, missing in by_session.items() if missing} == {
+        name: missing for name, missing in by_connection.items() if missing
+    }

@@ -5,11 +5,13 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from tests.support.examples import examples
-from tests.support.ledger_rows import HOUR0, batches, expected, histories
+from tests.support.ledger_rows import HOUR0, batches, expected, histories, witnesses
 
 from tallystream.agents.cost_query import GROUPINGS, VIEWS, Query
 from tallystream.agents.ledger.apply import Writer
-from tallystream.agents.ledger.queries.cost import SortedTable, can_sort, cost_table
+from tallystream.agents.ledger.queries.cost import cost_table
+from tallystream.agents.ledger.queries.coverage import AFTER_ALL, CoverageRange, witnessed_hours
+from tallystream.agents.ledger.queries.first_rows import first_rows
 from tallystream.agents.ledger.store.database import Database
 from tallystream.agents.session_tree import SessionTree
 from tallystream.cli.output.cost_table import people
@@ -18,13 +20,15 @@ from tallystream.streams.identity import Identity
 from tallystream.streams.kafka.topics import Topics
 
 TOPICS = Topics("law")
+History = list[tuple[bytes, bytes | None]]
+Said = list[tuple[bytes, bytes]]
 NOW = (HOUR0 + 20) * HOUR_NS
 IDENTITY = Identity("cluster", "law", {})
 TREE = SessionTree({("codex-1a2b", "s2"): "s1", ("claude-ffff", "a|b%"): "s2"})
 queries = st.builds(
     Query,
     st.sampled_from(sorted(VIEWS)),
-    st.lists(st.sampled_from(sorted(GROUPINGS)), max_size=2, unique=True).map(tuple),
+    st.lists(st.sampled_from(sorted(GROUPINGS)), max_size=3, unique=True).map(tuple),
     st.sampled_from([None, None, "codex-1a2b", "nobody"]),
     st.sampled_from([None, None, "s1", "lon…id", "s…", "a|b%"]),
     st.none() | st.integers(HOUR0 - 1, HOUR0 + 31),
@@ -36,33 +40,44 @@ def emptied(database: Database) -> Writer:
     writer = Writer(database, TOPICS)
     writer.claim(IDENTITY)
     for table in (
-        "session", "session_hour", "bucket", "session_model", "session_attribution", "hour_total", "unreadable",
-        "ledger_position", "line", "kind", "team", "attribution",
+        "session", "session_hour", "bucket", "session_model", "part", "hour_total", "day_total", "unreadable",
+        "ledger_position", "line",
+        "kind", "crew", "attribution", "witness",
     ):  # fmt: skip
         database.execute(f"DELETE FROM {table}")
     return writer
 
 
-def check(database: Database, history: list[tuple[bytes, bytes | None]], query: Query) -> None:
+def check(database: Database, history: History, query: Query) -> None:
     with database.reading():
+        witnessed = list(witnessed_hours(database, CoverageRange(0, AFTER_ALL, hourly=False)))
         found = cost_table(database, query)
-        narrow = people(query)
-        first = SortedTable(database, narrow, 3, NOW) if can_sort(narrow) else None
-    want = expected(history, query)
+        shown = [(asked, first_rows(database, asked, 3, NOW)) for asked in (query, people(query))]
+    want = expected(history, query, witnessed)
     assert list(found.rows(NOW)) == list(want.rows(NOW))
     assert found.totals(NOW) == want.totals(NOW)
     assert found.unpriced == want.unpriced
     assert found.plan == want.plan
-    if first is not None:
-        whole = expected(history, narrow)
+    for asked, first in shown:
+        if first is None:
+            continue
+        whole = expected(history, asked, witnessed)
         assert first.page(NOW, 3) == whole.page(NOW, 3)
         assert first.totals(NOW) == whole.totals(NOW)
         assert first.unpriced == whole.unpriced
         assert first.plan == whole.plan
 
 
-def law(database: Database, history: list[tuple[bytes, bytes | None]], sizes: list[int], asked: list[Query]) -> None:
+def law(
+    database: Database,
+    history: History,
+    said: Said,
+    sizes: list[int],
+    asked: list[Query],
+) -> None:
     writer = emptied(database)
+    for batch in batches(TOPICS.witness.name, said, sizes):
+        writer.apply([batch])
     for batch in batches(TOPICS.session_hour_rows.name, history, sizes):
         writer.apply([batch])
     assert not database.rows("SELECT * FROM unreadable WHERE reason = 'unfit'")
@@ -77,16 +92,24 @@ few = examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @many
-@given(history=histories, sizes=sizes, asked=st.lists(queries, max_size=4))
+@given(history=histories, said=witnesses, sizes=sizes, asked=st.lists(queries, max_size=4))
 def test_sqlite_ledger_equals_the_topic(
-    sqlite: Database, history: list[tuple[bytes, bytes | None]], sizes: list[int], asked: list[Query]
+    sqlite: Database,
+    history: History,
+    said: Said,
+    sizes: list[int],
+    asked: list[Query],
 ) -> None:
-    law(sqlite, history, sizes, asked)
+    law(sqlite, history, said, sizes, asked)
 
 
 @few
-@given(history=histories, sizes=sizes, asked=st.lists(queries, max_size=3))
+@given(history=histories, said=witnesses, sizes=sizes, asked=st.lists(queries, max_size=3))
 def test_postgresql_ledger_equals_the_topic(
-    postgresql: Database, history: list[tuple[bytes, bytes | None]], sizes: list[int], asked: list[Query]
+    postgresql: Database,
+    history: History,
+    said: Said,
+    sizes: list[int],
+    asked: list[Query],
 ) -> None:
-    law(postgresql, history, sizes, asked)
+    law(postgresql, history, said, sizes, asked)

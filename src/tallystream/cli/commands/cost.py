@@ -146,7 +146,7 @@ def _show(query: Query, settings: Settings, now: int, form: str, limit: int, *, 
         if not from_topics:
             from tallystream.cli.ledger import answer
 
-            shown = run(answer(settings, query, limit if form == "people" else 0, now))
+            shown = run(answer(settings, query, limit if form in ("people", "wide") else 0, now))
         complete = True
         if shown is None:
             shown, complete = run(collect(settings, query))
@@ -179,11 +179,16 @@ async def collect(settings: Settings, query: Query) -> tuple[Table, bool]:
 
     """
     from tallystream.agents.cost_query import Table, keep_newest
+    from tallystream.agents.seen_share import SeenCounter
+    from tallystream.cli.ledger import witnesses
     from tallystream.cli.output.progress import bar
     from tallystream.streams.kafka.reader import TopicReader
 
     table = Table(query)
-    since_ms = None if query.since is None else query.since * HOUR_MS - AHEAD_MS
+    said = await witnesses(settings) if query.shares else []
+    counter = SeenCounter(said) if said else None
+    # Which share of a session was seen is told of all of its hours.
+    since_ms = None if query.since is None or counter is not None else query.since * HOUR_MS - AHEAD_MS
     async with TopicReader(cluster(settings), settings.topics().session_hour_rows.name, since_ms=since_ms) as reader:
         with bar("reading cost rows") as progress:
             newest: dict[bytes, tuple[tuple[int, int], bytes]] = {}
@@ -192,9 +197,11 @@ async def collect(settings: Settings, query: Query) -> tuple[Table, bool]:
                 async for partition, records in batches:
                     if partition != at:
                         # A key belongs to one partition, so the rows of partitions already read are complete.
-                        table.add(value for _, value in newest.values())
+                        table.add((value for _, value in newest.values()), counter)
                         newest.clear()
                         at = partition
                     table.skipped += keep_newest(newest, records)
-            table.add(value for _, value in newest.values())
+            table.add((value for _, value in newest.values()), counter)
+        if counter is not None:
+            table.seen = counter.sessions()
         return table, reader.extent.exists

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from tallystream.cli.options import DataDir, KafkaOption, cluster, console, emit_json, settings_from
+from tallystream.cli.options import DataDir, KafkaOption, console, emit_json, settings_from
 from tallystream.schemas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ async def collect(settings: Settings, wanted: CoverageRange, by: CoverageAxis) -
     """
     from tallystream.agents.coverage import coverage as compare
     from tallystream.agents.ledger.queries.coverage import counted_hours, witnessed_hours
-    from tallystream.cli.ledger import current
+    from tallystream.cli.ledger import current, rebuilt
 
     def ask(database: Database) -> list[CoverageRow]:
         return compare(counted_hours(database, wanted), witnessed_hours(database, wanted), by)
@@ -92,35 +91,7 @@ async def collect(settings: Settings, wanted: CoverageRange, by: CoverageAxis) -
     found = await current(settings, (topics.session_hour_rows, topics.witness), ask)
     if found is not None:
         return found
-    return await _of_topics(settings, ask)
-
-
-async def _of_topics(settings: Settings, ask: Callable[[Database], list[CoverageRow]]) -> list[CoverageRow]:
-    """Read both topics into a ledger that exists only for this question, and ask it."""
-    import tempfile
-    from pathlib import Path
-
-    from tallystream.agents.ledger.apply import Writer
-    from tallystream.agents.ledger.config import LedgerPlace
-    from tallystream.agents.ledger.store.open import open_database
-    from tallystream.streams.identity import read_identity
-    from tallystream.streams.kafka.follower import TopicFollower
-    from tallystream.streams.kafka.reader import partitions_of
-
-    kafka, topics = cluster(settings), settings.topics()
-    names = [name for name in (topics.session_hour_rows.name, topics.witness.name) if await partitions_of(kafka, name)]
-    with tempfile.TemporaryDirectory(prefix="tallystream-") as directory:
-        database = open_database(LedgerPlace(topics.prefix, Path(directory)))
-        try:
-            writer = Writer(database, topics)
-            writer.claim(await read_identity(kafka, topics.prefix, names))
-            if names:
-                async with TopicFollower(kafka, names, {}) as follower:
-                    while follower.behind:
-                        writer.apply(await follower.poll())
-            return ask(database)
-        finally:
-            database.close()
+    return await rebuilt(settings, (topics.session_hour_rows, topics.witness), ask)
 
 
 def register(app: typer.Typer) -> None:

@@ -6,6 +6,7 @@ import csv
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any, Protocol
 
 import orjson
@@ -52,6 +53,7 @@ def csv_header(query: Query) -> list[str]:
     return [
         *(name for name in query.by if name not in columns),
         *columns,
+        *(["seen_share"] if query.shares else []),
         *(["sessions"] if query.by else []),
         *(["children"] if query.tree is not None else []),
     ]
@@ -109,6 +111,8 @@ def cost_table(table: Shown, now_ns: int, *, limit: int, wide: bool, console: Co
     shown = page.rows
     total = table.totals(now_ns)
     columns = [*_names(table.query, page, wide=wide), *_numbers(total)]
+    if any(row.get("seen_share") is not None for row in shown):
+        columns.insert(-1, _Column("seen", "Seen", _seen))
     grid, hidden = _grid(columns, shown, total, page.total), list[str]()
     for name in () if wide else _DROP:
         if _width(grid, console) <= console.width:
@@ -142,7 +146,7 @@ class _Column:
     number: bool = False
 
 
-_DROP = ("reported", "total_tokens", "tool", "cache_write", "requests", "connection_id", "cached")
+_DROP = ("reported", "total_tokens", "tool", "cache_write", "seen", "requests", "connection_id", "cached")
 """Columns that are dropped, in this order, until the table fits the terminal."""
 _HEADS = {"connection_id": "Connection", "session_id": "Session", "hour": "Hour (UTC)", "service_tier": "Tier"}
 
@@ -212,6 +216,12 @@ def _numbers(total: Row) -> list[_Column]:
     return columns
 
 
+def _seen(row: Row) -> str:
+    """Return the share of the session's known tokens that was counted; empty without a witness."""
+    share = row["seen_share"]
+    return "" if share is None else f"{Decimal(share):.2%}"
+
+
 def _cost(row: Row) -> str:
     """Return the cost, marked when some requests are left out of it."""
     if row["cost_usd"] is None:
@@ -223,7 +233,7 @@ def _grid(columns: Sequence[_Column], rows: Sequence[Row], total: Row, of: int) 
     grid = Grid(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False, padding=(0, 1, 0, 0))
     for place, column in enumerate(columns):
         footer = column.cell(total) if column.number else f"{count(of)} row{'s' * (of != 1)}" if place == 0 else ""
-        right = column.number or column.name in ("sessions", "children")
+        right = column.number or column.name in ("sessions", "children", "seen")
         grid.add_column(
             column.head,
             Text(footer, style="bold"),

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from tallystream.agents.coverage import SOURCES, CoverageAxis, CoverageRow
+from tallystream.agents.coverage import NO_SESSION, SOURCES, CoverageAxis, CoverageRow
 from tallystream.cli.output.text import count, csv_text, short_id, visible
 from tallystream.schemas.hours import hour_iso
 
@@ -100,7 +100,7 @@ def show_table(rows: Sequence[CoverageRow], by: CoverageAxis, limit: int, consol
 def _names(row: CoverageRow, by: CoverageAxis) -> tuple[str, str]:
     if by == "connection":
         return row.connection_id, row.client
-    session = short_id(row.session_id or "")
+    session = "(unknown)" if row.session_id == NO_SESSION else short_id(row.session_id or "")
     if by == "session":
         return session, row.connection_id
     return hour_iso(row.hour or 0)[:16].replace("T", " "), session
