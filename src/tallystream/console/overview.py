@@ -30,6 +30,8 @@ class HourPoint(BaseModel):
     """One UTC hour, compared with the same hour of the day before."""
 
     hour: str
+    hour_before: str
+    """The same hour of the day before."""
     cost_usd: str | None
     day_before_usd: str | None
     requests: int
@@ -45,6 +47,9 @@ class Period(BaseModel):
     totals: models.Totals
     before: models.Totals
     """The same hours earlier, by one day or by the number of days in the period."""
+    before_since: str
+    before_until: str
+    """Exclusive."""
 
 
 class Overview(BaseModel):
@@ -80,6 +85,8 @@ def overview(sight: Sight, chosen: str) -> Overview:
             until=hour_iso(until),
             totals=totals(queries.totals(database, since, until - 1)),
             before=totals(queries.totals(database, since - back, until - 1 - back)),
+            before_since=hour_iso(since - back),
+            before_until=hour_iso(until - back),
         )
 
     def by(name: queries.Dimension) -> list[Share]:
@@ -95,7 +102,11 @@ def overview(sight: Sight, chosen: str) -> Overview:
         here, before = now.get(at, queries.LedgerTotals()), earlier.get(at - DAY, queries.LedgerTotals())
         hours.append(
             HourPoint(
-                hour=hour_iso(at), cost_usd=usd(here.cost), day_before_usd=usd(before.cost), requests=here.requests
+                hour=hour_iso(at),
+                hour_before=hour_iso(at - DAY),
+                cost_usd=usd(here.cost),
+                day_before_usd=usd(before.cost),
+                requests=here.requests,
             )
         )
     return Overview(

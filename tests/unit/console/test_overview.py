@@ -46,4 +46,7 @@ def test_agents_of_the_period_are_shown_and_lead_to_their_sessions(tmp_path: Pat
     assert sessions(without="agent") == {"s2"}
     assert sessions(hour=page.hours[-3].hour) == {"s1"}
     assert [one.cost_usd for one in page.hours[-3:-1]] == ["3", "5"]
+    today = page.periods[1]
+    assert today.before.cost_usd == "1"
+    assert sessions(since=today.before_since[:10], until=today.before_until[:10]) == {"s3"}
     database.close()
