@@ -25,6 +25,7 @@ TallystreamError                code, message, hint: one line for people, the sa
 │   │   └── TooManyElementsError  it holds more than one body may: the client gets a 413
 │   ├── InvalidMessageError     agents.session_cost: a message does not fit its schema; a dead letter
 │   ├── TooLongError            streams.process: a JQ program did not end in time, or took too much memory
+│   ├── NotOursError            agents.port_sink: Port's integration of that name belongs to something else
 │   ├── UnmappableError         agents.port_sink: a mapping gave something that is not an entity; a dead letter
 │   ├── InexactPriceError       agents.pricing: a price is not a whole number of pico-dollars
 │   ├── InexactAmountError      agents.focus: an amount has more decimals than a Parquet column holds

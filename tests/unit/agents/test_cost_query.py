@@ -191,11 +191,11 @@ def test_invalid_rows_are_left_out_completely(wrong: bytes) -> None:
 def test_row_has_the_documented_fields() -> None:
     value = row(bucket(attribution={"team": "payments"}, service_tier="flex"), version=[0, 41])
     (session,) = table(Query("sessions"), value)
-    assert list(session) == [name for name in FIELDS if name != "hour"]
+    assert list(session) == [*(name for name in FIELDS if name != "hour"), "seen_share"]
     assert session["attribution"] == {"team": "payments"}
     assert (session["session_id"], session["service_tier"], session["version"]) == ("s1", "flex", [0, 41])
     (hourly,) = table(Query("session-hours"), value)
-    assert list(hourly) == list(FIELDS)
+    assert list(hourly) == [*FIELDS, "seen_share"]
     assert hourly["hour"] == hour_iso(499_000)
 
 
