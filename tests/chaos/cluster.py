@@ -273,11 +273,14 @@ class Cluster:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self._disk_mb}m", "tmpfs", str(path)], check=True)
         self._mounts.append(path)
 
-    def _part(self, name: str, *arguments: str, environment: dict[str, str] | None = None) -> Part:
-        data = self.data(name)
-        if self._disk_mb:
-            self.small_disk(data)
-        data.mkdir(parents=True, exist_ok=True)
+    def _part(
+        self, name: str, *arguments: str, environment: dict[str, str] | None = None, data: Path | None = None
+    ) -> Part:
+        if data is None:
+            data = self.data(name)
+            if self._disk_mb:
+                self.small_disk(data)
+            data.mkdir(parents=True, exist_ok=True)
         ops = tcp_ports.pick()
         argv = [sys.executable, "-m", "tallystream", *arguments, "--ops-port", str(ops), "--data-dir", str(data)]
         argv += ["--kafka", self.bootstrap]
@@ -315,8 +318,13 @@ class Cluster:
         }
         return self._part(name, "worker", "--instance", name, environment=settings)
 
+    def second_gateway(self) -> Part:
+        """Start a gateway on the volume of the first one, which is kept running; no load is sent to it."""
+        argv = ["gateway", "--port", str(tcp_ports.pick())]
+        return self._part("gateway-2", *argv, data=self.data("gateway"))
+
     def dismiss(self, part: Part) -> None:
-        """Remove a worker that has ended."""
+        """Remove a part that has ended."""
         self.parts.remove(part)
 
     # -- the brokers; all of them if none is named

@@ -16,8 +16,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from tests.chaos.cluster import Part, filled
-from tests.chaos.faults import Blow, Ring, answering, flowing, kill_worker, kind
-from tests.chaos.witness import Witness
+from tests.chaos.faults import Blow, Ring, answering, flowing, kill_worker, kind, stopped
+from tests.chaos.witness import Witness, behind
 from tests.support.power_cut import Unsynced, cut_tail
 from tests.support.waiting import eventually
 
@@ -143,6 +143,79 @@ def spool_held(ring: Ring) -> Blow:
         eventually(lambda: ring.fleet.truth.http["200"] > answered + 50, "it takes data beside what is held", 180)
     flowing(ring)
     return Blow("spool-held", 1, spooled, "spooled messages")
+
+
+@kind("two-gateways")
+def two_gateways(ring: Ring) -> Blow:
+    """Start a second gateway on the same volume, and kill both with a full spool: each may take what the first left."""
+    cluster = ring.cluster
+    second = cluster.second_gateway()
+    eventually(lambda: second.ready, "the second gateway is ready", 180)
+    cluster.signal_broker(signal.SIGSTOP)
+    try:
+        spooled = eventually(ring.spooled, "the spool takes over")
+        beside = sorted((cluster.gateway, second), key=lambda _: cluster.random.random())
+        for gateway in beside:
+            gateway.kill()
+    finally:
+        cluster.signal_broker(signal.SIGCONT)
+    answering(ring)
+    eventually(lambda: second.ready, "the second gateway is back", 180)
+    flowing(ring)
+    note = f"{beside[0].name} ended first, the second stopped with {second.stop()}"
+    cluster.dismiss(second)
+    return Blow("two-gateways", 2, spooled, "spooled messages", note)
+
+
+OTHER_BOOK = """
+[[price]]
+provider = "openai"
+model = "a-model-nobody-uses"
+input = "1.00"
+output = "1.00"
+"""
+"""Another book with the same prices, so that every cost is known although nobody knows by which book."""
+
+
+@kind("price-book")
+def price_book(ring: Ring) -> Blow:
+    """Restart the workers one by one with another price book, while one is stopped; it wakes up with the old one."""
+    cluster = ring.cluster
+    victim = ring.victim()
+    prices = cluster.folder / "prices.toml"
+    prices.write_text(OTHER_BOOK)
+    other = "TALLYSTREAM_PRICES" not in victim.environment
+
+    def restart(worker: Part) -> None:
+        if other:
+            worker.environment["TALLYSTREAM_PRICES"] = str(prices)
+        else:
+            worker.environment.pop("TALLYSTREAM_PRICES", None)
+        eventually(lambda: worker.ready, f"{worker.name} is ready", 180)
+        exits = len(worker.exits)
+        worker.signal(signal.SIGTERM)
+        eventually(lambda: len(worker.exits) > exits, f"{worker.name} ends", 180)
+
+    own = victim.partitions
+    unacked = behind(cluster.witness.usage_ends(), cluster.witness.snapshot().positions)
+    with stopped(victim):
+        for worker in cluster.workers:
+            if worker is not victim:
+                restart(worker)
+                eventually(lambda worker=worker: worker.partitions, "it folds again", 180)  # type: ignore[misc]
+        eventually(lambda: not set(own) - folded(ring, victim), "others fold what it had", 180)
+        ring.pause(0.5, 2.0)
+    cluster.settled()
+    restart(victim)
+    cluster.settled()
+    return Blow(
+        "price-book", 0, unacked, "messages", f"{victim.name} slept; {'another' if other else 'the first'} book"
+    )
+
+
+def folded(ring: Ring, beside: Part) -> set[int]:
+    """Return the partitions that the other workers fold."""
+    return {p for worker in ring.cluster.workers if worker is not beside and worker.alive for p in worker.partitions}
 
 
 @kind("disk-start")
