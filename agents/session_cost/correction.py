@@ -96,7 +96,7 @@ def correct(state: State, correction: PriceCorrection) -> str | None:
     new = sum(size_of(move.to) for move in moves if move.to not in state.buckets)
     if state.size + new > MAX_BUCKET_BYTES:
         return FULL
-    buckets = list(state.buckets.values())
+    buckets, named = list(state.buckets.values()), list(state.buckets)
     for move in moves:
         sums = state.buckets.get(move.to) or open_bucket(state, move.to)
         assert sums is not None, "there is space"
@@ -104,6 +104,7 @@ def correct(state: State, correction: PriceCorrection) -> str | None:
             sums[index] += number
         for place in move.places:
             buckets[place][:] = s.zero()
+            state.lowered.add(named[place])
     places = {bucket: place for place, bucket in enumerate(state.buckets)}
     state.ids.recount(
         {

@@ -97,14 +97,14 @@ class State:
 
     `version` is that of the last message in it, -1 when there is none; `ids` are the event ids it remembers. `size`
     bounds the bytes of the buckets. `carried` is what of the buckets the hours have already (`hours`): of a state just
-    read, all of it. `names` are the buckets that have a row of their own (`state_rows`). `other` is what the newest
-    CONFLICT or REPLACED found counted. `repriced` is the version of the last price correction (`correction`), -1 when
-    there is none.
+    read, all of it. `lowered` are the buckets from which something was taken back since then. `names` are the buckets
+    that have a row of their own (`state_rows`). `other` is what the newest CONFLICT or REPLACED found counted.
+    `repriced` is the version of the last price correction (`correction`), -1 when there is none.
     """
 
     __slots__ = (
-        "buckets", "carried", "client", "duplicates", "ids", "names", "other", "provider", "repriced", "size",
-        "version",
+        "buckets", "carried", "client", "duplicates", "ids", "lowered", "names", "other", "provider", "repriced",
+        "size", "version",
     )  # fmt: skip
 
     def __init__(self, client: str, provider: str) -> None:
@@ -114,6 +114,7 @@ class State:
         self.duplicates = 0
         self.buckets: dict[BucketKey, list[int]] = {}
         self.carried: dict[BucketKey, tuple[int, ...]] = {}
+        self.lowered: set[BucketKey] = set()
         self.names: dict[BucketKey, bytes] = {}
         self.size = 0
         self.ids = EventIds()
@@ -192,7 +193,8 @@ def apply(  # noqa: C901 - it is flat, and the fold spends half its time here
 
 def _take_back(state: State, what: Counted) -> None:
     """Undo what an event added."""
-    sums = next(islice(state.buckets.values(), what.place, None))
+    key, sums = next(islice(state.buckets.items(), what.place, None))
+    state.lowered.add(key)
     sums[s.REQUESTS] -= 1
     for index, number in enumerate(what.counts, s.INPUT):
         sums[index] -= number

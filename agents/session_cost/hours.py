@@ -68,7 +68,8 @@ class HourSums:
     def carry(self, states: Mapping[bytes, State]) -> None:
         """Add what these session-hours have gained since they were carried last."""
         for key, state in states.items():
-            self.replace(key, state.buckets, state.carried, state.version)
+            self.replace(key, state.buckets, state.carried, state.version, state.lowered)
+            state.lowered.clear()
 
     def replace(
         self,
@@ -76,12 +77,17 @@ class HourSums:
         buckets: Mapping[BucketKey, Sequence[int]],
         before: dict[BucketKey, tuple[int, ...]],
         version: int,
+        lowered: Collection[BucketKey] = (),
     ) -> None:
-        """Put a session-hour's buckets in the place of those `before`, which become the same."""
+        """Put a session-hour's buckets in the place of those `before`, which become the same.
+
+        A bucket that was `lowered` may be as it was before. It is emitted all the same: a worker that died may have
+        published what it was in between.
+        """
         connection, _, hour = keys.split(key)
         for bucket, sums in buckets.items():
             now, then = tuple(sums), before.get(bucket)
-            if now == then:
+            if now == then and bucket not in lowered:
                 continue
             before[bucket] = now
             team = orjson.loads(bucket[4]).get("team") if '"team"' in bucket[4] else None

@@ -62,6 +62,30 @@ def test_copy_with_a_time_of_another_hour_is_a_copy() -> None:
     assert partition.letters == []
 
 
+def test_sum_that_is_as_before_is_written_after_a_torn_group_that_lowered_it() -> None:
+    """A worker dies after it has published that a team's only request moved to another team. Its successor counts that,
+    and an equal request of the first team, in one group: the first team's sum is then as it was in the store.
+    """
+
+    def of(team: str, offset: int, request: int, output: int) -> Message:
+        value = {**CLAUDE, "session_id": "s", "attribution": {"team": team}, "events": [told(request, output, 0)]}
+        return Message(offset, orjson.dumps(value), keys.join("claude-7f3a", "s"), NOW_MS)
+
+    partition = Stepped(0, session_cost())
+    partition.fold([of("a", 0, 1, 5)])
+    partition.commit()
+    moved, equal = of("b", 1, 1, 9), of("a", 2, 2, 5)
+    partition.fold([moved])
+    partition.commit(stored=0)
+    partition.recover()
+    partition.fold([moved, equal])
+    partition.commit()
+    assert {row["team"]: (row["requests"], row["output"]) for row in partition.hours.values()} == {
+        "a": (1, 5),
+        "b": (1, 9),
+    }
+
+
 def test_larger_record_of_another_hour_replaces_the_first_in_its_hour() -> None:
     partition = Stepped(0, session_cost())
     partition.fold([message(0, told(1, 1, 1), told(2, 9, 1))])
