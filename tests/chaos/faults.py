@@ -43,6 +43,8 @@ class Ring:
     fleet: Fleet
     poisoned: list[str] = field(default_factory=list)
     """The sources of the dead letters that are expected for unreadable messages on `usage` and `calls`."""
+    many: dict[str, int] = field(default_factory=dict)
+    """Sessions with more requests in an hour than it remembers ids of, and how many."""
 
     def pause(self, least: float, most: float) -> None:
         time.sleep(self.cluster.random.uniform(least, most))

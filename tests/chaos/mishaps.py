@@ -12,7 +12,8 @@ from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from tests.chaos.cluster import Part, filled
@@ -21,9 +22,13 @@ from tests.chaos.witness import Witness, behind
 from tests.support.power_cut import Unsynced, cut_tail
 from tests.support.waiting import eventually
 
+from tallystream.schemas import keys
+from tallystream.schemas.hours import HOUR_NS
 from tallystream.streams.gateway.spool.slots import spools
 from tallystream.streams.kafka.lifecycle import opened
+from tallystream.streams.kafka.partitioning import partition_of
 from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
 
 SYNCED = 2.5
 """Seconds after which the embedded broker has flushed all records (twice `log.flush.interval.ms`)."""
@@ -165,6 +170,44 @@ def two_gateways(ring: Ring) -> Blow:
     note = f"{beside[0].name} ended first, the second stopped with {second.stop()}"
     cluster.dismiss(second)
     return Blow("two-gateways", 2, spooled, "spooled messages", note)
+
+
+MANY, AT_ONCE = 6_000, 50
+"""Requests of a session in one hour, of which the state remembers about the newest 4,096; and those of one message."""
+
+
+@kind("eviction")
+def eviction(ring: Ring) -> Blow:
+    """Give a session-hour more requests than it remembers, and send all of them again; kill a worker during both."""
+    cluster = ring.cluster
+    session = f"many-{len(ring.many) + 1}"
+    ring.many[session] = MANY
+    unacked, hour = 0, time.time_ns() // HOUR_NS - 2
+    for _ in range(2):
+        asyncio.run(_append_many(cluster.kafka, cluster.topics, session, hour))
+        unacked += kill_worker(ring, ring.victim())
+        cluster.settled()
+    return Blow("eviction", 2, unacked, "messages", session)
+
+
+async def _append_many(kafka: KafkaSettings, topics: Topics, session: str, hour: int) -> None:
+    """Write the session's usage in the order of its times, each time the same."""
+    key = keys.join("codex-7f3a", session)
+    head = {"connection_id": "codex-7f3a", "client": "codex", "provider": "openai", "session_id": session}
+    async with opened(AIOKafkaProducer(**kafka.client())) as producer:
+        for first in range(0, MANY, AT_ONCE):
+            events = [
+                {
+                    "event_id": f"{number:016x}", "occurred_at": hour * HOUR_NS + number, "model": "gpt-5.1-codex",
+                    "input_uncached": number, "cache_read": 0, "cache_write_5m": 0, "cache_write_1h": 0, "output": 1,
+                    "reasoning": 0, "tool": 0,
+                }
+                for number in range(first, first + AT_ONCE)
+            ]  # fmt: skip
+            value = orjson.dumps({**head, "attribution": {}, "events": events})
+            await producer.send_and_wait(
+                topics.usage.name, value, key=key, partition=partition_of(key, topics.partitions)
+            )
 
 
 OTHER_BOOK = """

@@ -77,10 +77,14 @@ def judge(
         verdict.problems += [str(one) for one in compare(fleet.truth, rows)]
     book = verdict.book = _settled(cluster)
     verdict.problems += accounts.judge(book, cluster.witness.snapshots)
-    known = {session for fleet in fleets for session in fleet.truth.session_ids}
+    for session, requests in ring.many.items():
+        counted = sum(row["requests"] for row in rows if row["session_id"] == session)
+        if counted != requests:
+            verdict.problems.append(f"rows: {session} counts {counted} requests, {requests} were sent")
+    known = {session for fleet in fleets for session in fleet.truth.session_ids} | ring.many.keys()
     verdict.problems += [f"rows: {r['session_id']} is no session of ours" for r in rows if r["session_id"] not in known]
     verdict.problems += letters_law(
-        book.letters, set(ring.poisoned), {reason: fleet.truth for reason, fleet in never.items()}
+        book.letters, set(ring.poisoned), {reason: fleet.truth for reason, fleet in never.items()}, ring.many.keys()
     )
     if fresh:
         _fresh_worker(verdict, cluster, book)
@@ -99,9 +103,13 @@ def _settled(cluster: Cluster) -> accounts.Ledger:
 
 
 def letters_law(
-    letters: Mapping[str, DeadLetter], poison: AbstractSet[str], never: Mapping[Reason, Watched]
+    letters: Mapping[str, DeadLetter],
+    poison: AbstractSet[str],
+    never: Mapping[Reason, Watched],
+    many: AbstractSet[str] = frozenset(),
 ) -> list[str]:
-    """There must be dead letters for the poison and for the fleets with absurd clocks, and no others.
+    """There must be dead letters for the poison and for the fleets with absurd clocks, and no others, except of copies
+    in sessions with too many requests.
 
     Each acknowledged response of these fleets must have one with its usage, and none may show unsent usage.
     """
@@ -109,6 +117,8 @@ def letters_law(
     told: dict[Reason, dict[Used, str]] = {reason: {} for reason in never}
     for source, letter in letters.items():
         if source in poison and letter.reason is Reason.INVALID_MESSAGE:
+            continue
+        if letter.reason is Reason.BEYOND_DEDUPE and letter.session_id in many:
             continue
         used = used_of(letter)
         if used is None or letter.reason not in told:
