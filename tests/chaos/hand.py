@@ -64,7 +64,7 @@ class CrashError(Exception):
 class Hand:
     """One worker of one partition. `write` may be replaced to delay, tear or reorder its writes."""
 
-    def __init__(self, world: World, made: Made, lateness: timedelta, batch_bytes: int) -> None:
+    def __init__(self, world: World, made: Made, lateness: timedelta, batch_bytes: int, book: Book) -> None:
         self._world = world
         name = f"hand-{len(world.hands)}"
         self.app = App(
@@ -72,7 +72,7 @@ class Hand:
             producer_max_batch_size=batch_bytes, exit=ended,
         )  # fmt: skip
         window = Window(int(lateness.total_seconds() * 1000))
-        fold = made.fold(world.topics, world.book, window, FoldMetrics(CollectorRegistry()))
+        fold = made.fold(world.topics, book, window, FoldMetrics(CollectorRegistry()))
         table = FoldTable(self.app, fold, source=world.topics.usage.name, partitions=1, engine=made.engine)
         assert isinstance(table.engine, Stepped)
         self.engine = table.engine
@@ -133,16 +133,23 @@ class World:
     hands: list[Hand] = field(default_factory=list)
     rng: random.Random = field(default_factory=lambda: random.Random(5))
 
-    async def hand(self, made: Made = PRODUCT, *, lateness: timedelta = 7 * DAY, batch_bytes: int = 900_000) -> Hand:
+    async def hand(
+        self,
+        made: Made = PRODUCT,
+        *,
+        lateness: timedelta = 7 * DAY,
+        batch_bytes: int = 900_000,
+        book: Book | None = None,
+    ) -> Hand:
         """Return another worker."""
-        hand = Hand(self, made, lateness, batch_bytes)
+        hand = Hand(self, made, lateness, batch_bytes, book or self.book)
         self.hands.append(hand)
         await hand.producer.start()
         return hand
 
-    async def worked(self, made: Made = PRODUCT) -> Hand:
+    async def worked(self, made: Made = PRODUCT, book: Book | None = None) -> Hand:
         """Return another worker that has counted everything."""
-        hand = await self.hand(made)
+        hand = await self.hand(made, book=book)
         await hand.work()
         return hand
 
@@ -216,8 +223,13 @@ async def world(kafka: KafkaSettings, prefix: str, folder: Path) -> AsyncIterato
             await hand.producer.stop()
 
 
-async def late_rows(here: World, sessions: list[str], others: Callable[[], Awaitable[Hand]]) -> Hand:
-    """Let a worker write its public rows after the newer ones of `others`, and die before its changelog rows."""
+async def late_rows(
+    here: World, sessions: list[str], others: Callable[[], Awaitable[Hand]], *, again: bool = True
+) -> Hand:
+    """Let a worker write its public rows after those of `others`, and die before its changelog rows.
+
+    `again`: the sessions have more usage before the others count, so that their rows are newer.
+    """
     zombie = await here.hand()
     await zombie.assign()
     await here.send(*sessions)
@@ -234,7 +246,8 @@ async def late_rows(here: World, sessions: list[str], others: Callable[[], Await
     zombie.intercept(hold)
     late = asyncio.create_task(zombie.commit())
     await held.wait()
-    await here.send(*sessions)
+    if again:
+        await here.send(*sessions)
     successor = await others()
     go_on.set()
     with contextlib.suppress(CrashError):

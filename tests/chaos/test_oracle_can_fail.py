@@ -17,16 +17,19 @@ from typing import Any, cast
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from tests.chaos.hand import DAY, PRODUCT, CrashError, Made, Stepped, World, late_rows, world
+from tests.chaos.mishaps import OTHER_BOOK
 from tests.chaos.test_compaction_and_expiry import alter
 from tests.support.counting import EndedError
 
+from tallystream.agents.pricing import Book, read_overlay
 from tallystream.agents.session_cost.agent import SessionCost
 from tallystream.agents.session_cost.derived import Derived
 from tallystream.agents.session_cost.hour_state import State
 from tallystream.agents.session_cost.parse import ParsedBatch
+from tallystream.schemas.versions import find_version
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.runtime import InputRecord, Partition
-from tallystream.streams.runtime.changelog import TAIL, Position, Watermark
+from tallystream.streams.runtime.changelog import TAIL, Position, Watermark, split_version
 from tallystream.streams.runtime.expiry import Expiry
 from tallystream.streams.runtime.host import Host
 
@@ -141,6 +144,24 @@ class LateRowsStay(SessionCost):
 
     def is_current(self, partition: Partition, topic: str, key: bytes, row: bytes | None) -> bool:
         return True
+
+
+class VersionsOnly(SessionCost):
+    """Late rows are recognised by their version, not by their content."""
+
+    def is_current(self, partition: Partition, topic: str, key: bytes, row: bytes | None) -> bool:
+        stored = partition.stored(key)
+        same = stored is not None and find_version(row) == split_version(self.version(stored))
+        return same or super().is_current(partition, topic, key, row)
+
+
+class NoFloor(SessionCost):
+    """An event is new if its id is not remembered, however old it is."""
+
+    def _state(self, partition: Partition, derived: Derived, key: bytes, batch: ParsedBatch) -> State:
+        state = super()._state(partition, derived, key, batch)
+        state.ids.floor = -1
+        return state
 
 
 class Trusting(Stepped):
@@ -267,6 +288,29 @@ async def hidden(here: World, made: Made) -> None:
     await successor.commit()
 
 
+async def another_book(here: World, made: Made) -> None:
+    """A worker's public rows come after those that its successor wrote of the same messages with another price book."""
+    prices = here.folder / "prices.toml"
+    prices.parent.mkdir(parents=True, exist_ok=True)
+    prices.write_text(OTHER_BOOK)
+    book = Book(read_overlay(prices))
+    successor = await late_rows(here, ["s1", "s2"], lambda: here.worked(made, book), again=False)
+    await successor.engine.late_writes.look(idle=True)
+    await successor.commit()
+
+
+async def too_many(here: World, made: Made) -> None:
+    """A session makes more requests in an hour than it remembers, and all of them are sent again."""
+    events = [here.event() for _ in range(5_120)]
+    for number, one in enumerate(events):
+        one["occurred_at"] += number
+    batches = [("s1", events[first : first + 512]) for first in range(0, len(events), 512)]
+    await here.send(*batches)
+    await here.worked(made)
+    await here.send(*batches)
+    await here.worked(made)
+
+
 async def expiry(here: World, made: Made) -> None:
     """An hour is removed from the state; then the lateness is raised, and another event of the hour arrives."""
     await here.send(("s1", [here.event(3), here.event()]))
@@ -309,6 +353,8 @@ SCENARIOS: dict[str, tuple[Callable[[World, Made], Awaitable[None]], Made, str]]
     "no version checks": (torn_group, Made(fold=NoVersions), r"rows: .* knows 1 copies, usage holds 0"),
     "public rows after the changelog": (crash_between, Made(engine=PublicLast), r"changelog .* is not published"),
     "late rows stay": (hidden, Made(fold=LateRowsStay), r"rows \(last\): .* would be lost to compaction"),
+    "late rows by their version": (another_book, Made(fold=VersionsOnly), r"changelog .* differs from its public row"),
+    "any forgotten id is new": (too_many, Made(fold=NoFloor), r"rows: .* counts \d+ requests, usage holds 5120"),
     "another's store": (swapped, Made(engine=Trusting), r"rows: .* counts 1 requests, usage holds 2"),
     "closing by the broker's clock": (clock_jumps, Made(engine=Gullible), r"closed: hours before .* are, it is"),
     "closed_before ignored": (expiry, Made(fold=NothingIsClosed), r"rows: .* counts 1 requests, usage holds 2"),
