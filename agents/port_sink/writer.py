@@ -171,6 +171,9 @@ class ActiveWriter:
             if config.retention is not None:
                 work.append(
                     Retention(
+                        context.table,
+                        context.kinds,
+                        context.backlog,
                         self._client,
                         RateLimiter(context.clock),
                         self._fence,

@@ -5,7 +5,7 @@ deletes entities.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -20,7 +20,7 @@ from tallystream.agents.port_sink.pipeline.backlog import Backlog
 from tallystream.agents.port_sink.port import api
 from tallystream.agents.port_sink.port.client import PortAnswerError, PortClient
 from tallystream.agents.port_sink.port.rate import RateLimiter
-from tallystream.agents.port_sink.state.sent import SentIndex
+from tallystream.agents.port_sink.state.sent import SentIndex, SentRecord
 from tallystream.streams.kafka.global_table import GlobalTable
 from tallystream.streams.leader_election import Fence
 from tallystream.streams.service.clock import Clock
@@ -84,9 +84,13 @@ class Retention:
     """Deletes entities whose document's own time is more than `seconds` ago; nothing else deletes entities.
 
     Only entities noted as sent by us are considered, so others' entities are safe. A document that has been active
-    since has a newer time, so its entity is kept.
+    since has a newer time, so its entity is kept, even if it has not changed and was not sent again. One that becomes
+    active while its entity is being deleted is sent again.
     """
 
+    table: GlobalTable
+    kinds: Mapping[str, DocumentKind]
+    backlog: Backlog
     client: PortClient
     limiter: RateLimiter
     fence: Fence
@@ -106,8 +110,8 @@ class Retention:
         """
         while True:
             pause = self.interval
-            for blueprint in sorted({key.blueprint for key in self._due()}):
-                due = (key.identifier for key in self._due() if key.blueprint == blueprint)
+            for blueprint in sorted({key.blueprint for key, _ in self._due()}):
+                due = (one for one in self._due() if one[0].blueprint == blueprint)
                 while chunk := list(islice(due, api.BULK_DELETE)):
                     try:
                         await self._delete(blueprint, chunk)
@@ -116,11 +120,23 @@ class Retention:
                         pause = min(pause, RETRY)
             await asyncio.sleep(pause)
 
-    def _due(self) -> Iterator[EntityKey]:
+    def _due(self) -> Iterator[tuple[EntityKey, SentRecord]]:
         oldest = self.clock.now_ns() / 1e6 - self.seconds * 1000
-        return (key for key, sent in self.sent_index.sent() if sent.at_ms is not None and sent.at_ms < oldest)
+        for key, sent in self.sent_index.sent():
+            if sent.at_ms is not None and sent.at_ms < oldest and not self._active(sent, oldest):
+                yield key, sent
 
-    async def _delete(self, blueprint: str, identifiers: list[str]) -> None:
+    def _active(self, sent: SentRecord, oldest: float) -> bool:
+        """Whether the document that an entity was sent for has a newer time by now."""
+        documents = self.kinds.get(sent.kind)
+        try:
+            document = None if documents is None else documents.build(self.table, sent.key)
+        except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError):
+            return False  # rows that cannot be read are no activity; they are dead letters already
+        return document is not None and (document.at_ms is None or document.at_ms >= oldest)
+
+    async def _delete(self, blueprint: str, due: Sequence[tuple[EntityKey, SentRecord]]) -> None:
+        identifiers = [key.identifier for key, _ in due]
         await self.limiter.wait()
         await self.fence.ensure()
         try:
@@ -128,6 +144,9 @@ class Retention:
         except PortAnswerError as exc:
             if exc.why is not PortFailureReason.NOT_FOUND:  # the blueprint is gone, and its entities with it
                 raise
-        await self.sent_index.forget(EntityKey(blueprint, identifier) for identifier in identifiers)
+        await self.sent_index.forget(key for key, _ in due)
+        for _, sent in due:
+            if sent.kind in self.kinds:
+                self.backlog.resync(sent.kind, (sent.key,), self.clock.now_ns() // 1_000_000)
         self.metrics.deleted.labels(blueprint).inc(len(identifiers))
         log.info("deleted", blueprint=blueprint, entities=len(identifiers), rule=f"older than {self.seconds:g} s")

@@ -230,7 +230,7 @@ async def test_entities_are_deleted_only_by_the_retention_rule(
     rng = random.Random(10)
     async with rig(kafka, prefix) as one:
         await one.rows(make_row(rng, "old", "2024-01-01T00:00:00Z", 1), make_row(rng, "new", HOURS[0], 1))
-        await listed(one, "2024-01-01", "gpt-5", "gone", "o4-mini")
+        await listed(one, "2024-01-01", "gpt-5", "gone", "used-later", "o4-mini")
         with sink(one, tmp_path) as running:
             await caught_up(one)
             await until(lambda: "gone" in one.entities(MODEL), "OpenAI's models are in Port")
@@ -242,9 +242,14 @@ async def test_entities_are_deleted_only_by_the_retention_rule(
             assert {name: found["properties"]["listed"] for name, found in one.entities(MODEL).items()} == {
                 name: name == "gpt-5" for name in one.entities(MODEL)
             }
+            later = make_row(rng, "later", HOURS[0], 1)
+            later["buckets"][0]["model"] = "used-later"  # its entity does not change by that, and is not sent again
+            await one.rows(later)
+            await until(lambda: "codex-7f3a:later" in one.entities(SESSION), "a model is used that is not listed")
             assert await running.stop() == 0
         with sink(one, tmp_path, TALLYSTREAM_PORT_RETENTION="P365D"):
-            await until(lambda: one.entities(SESSION).keys() == {"codex-7f3a:new"}, "the old one is deleted")
+            kept = {"codex-7f3a:new", "codex-7f3a:later"}
+            await until(lambda: one.entities(SESSION).keys() == kept, "the old one is deleted")
             await until(lambda: "gone" not in one.entities(MODEL), "so is the model that nobody uses")
             used = {name for found in one.entities(SESSION).values() for name in found["relations"]["models"]}
             assert one.entities(MODEL).keys() >= {"gpt-5", *used}

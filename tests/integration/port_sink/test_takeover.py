@@ -69,16 +69,18 @@ async def test_entities_end_at_their_newest_version_after_kills(
 async def test_late_request_of_a_replaced_sink_is_overwritten(
     kafka: KafkaSettings, prefix: str, tmp_path: Path
 ) -> None:
-    """The first sink's request is delayed for longer than it takes to replace the sink."""
-    rng = random.Random(22)
+    """The first sink's request is delayed for longer than it takes to replace the sink, but not longer than a sink's
+    requests may take.
+    """
+    rng, timeout = random.Random(22), {"TALLYSTREAM_PORT_TIMEOUT": "PT20S"}
     async with rig(kafka, prefix) as one:
-        with sink(one, tmp_path) as first:
+        with sink(one, tmp_path, **timeout) as first:
             await active(first)
-            one.sandbox.faults.add(Fault(match=BULK, kind="latency", seconds=20.0, times=1))
+            one.sandbox.faults.add(Fault(match=BULK, kind="latency", seconds=18.0, times=1))
             await one.rows(make_row(rng, "s", HOUR, 1))
             await until(lambda: one.sandbox.faults.state()[0]["hit"], "its request is under way")
             first.signal(signal.SIGSTOP)
-            with sink(one, tmp_path) as second:
+            with sink(one, tmp_path, **timeout) as second:
                 await one.rows(make_row(rng, "s", HOUR, 2))
                 await right(one)
                 assert one.sandbox.store.writes, "the second sink has written the newer version"
