@@ -103,6 +103,12 @@ def rss_of(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE / 2**20
 
 
+def peak_of(pid: int) -> float:
+    """Return the highest memory of a process so far, in MiB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+
+
 def requests_of(load: Load, path: str) -> list[bytes]:
     """Return whole HTTP requests, ready to be written."""
     head = f"POST {path} HTTP/1.1\r\nHost: benchmark\r\nContent-Type: {load.encoding.value}\r\n"
@@ -110,6 +116,13 @@ def requests_of(load: Load, path: str) -> list[bytes]:
     made = bodies(load.encoding, load.records, load.usage)
     sent = [gzip.compress(body, 6) if load.packed else body for body in made]
     return [head.encode() + b"Content-Length: %d\r\n\r\n%b" % (len(body), body) for body in sent]
+
+
+async def read_answer(reader: asyncio.StreamReader) -> bytes:
+    """Read one HTTP response to its end; return its head."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+    return head
 
 
 async def drive(port: int, requests: Sequence[bytes], clients: int, seconds: float, rate: float | None) -> list[float]:
@@ -130,11 +143,9 @@ async def drive(port: int, requests: Sequence[bytes], clients: int, seconds: flo
             sent = time.perf_counter()
             writer.write(requests[turn % len(requests)])
             turn += 1
-            answer = await reader.readuntil(b"\r\n\r\n")
+            answer = await read_answer(reader)
             if not answer.startswith(b"HTTP/1.1 200"):
                 raise RuntimeError(answer.decode())
-            length = int(answer.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-            await reader.readexactly(length)
             latencies.append(time.perf_counter() - sent)
         writer.close()
         await writer.wait_closed()

@@ -30,6 +30,7 @@ import orjson
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from benchmarks import recovery
+from benchmarks.gateway import cpu_of, peak_of, rss_of
 from benchmarks.report import replace_section
 from tests.support.open_kafka import OpenKafka
 
@@ -41,8 +42,6 @@ from tallystream.streams.process.tcp_ports import pick
 
 RATE, SECONDS = 300, 8
 """Messages a second and the length of a turn; a message has one event, as those of a single agent do."""
-
-TICK = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
@@ -85,17 +84,10 @@ class Deployment:
         (entry,) = [one for one in run["components"] if one["name"] == "worker"]
         return entry["pid"], entry["ops_url"]
 
-    def cpu(self) -> float:
-        """Return the worker's CPU seconds so far."""
-        fields = Path(f"/proc/{self.worker()[0]}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICK
-
-    def memory(self, kind: str) -> int:
-        """Return the worker's VmRSS or VmHWM in MB."""
-        for line in Path(f"/proc/{self.worker()[0]}/status").read_text().splitlines():
-            if line.startswith(f"{kind}:"):
-                return int(line.split()[1]) >> 10
-        raise ValueError(f"the kernel says nothing of {kind}")
+    @property
+    def pid(self) -> int:
+        """Return the worker's process id."""
+        return self.worker()[0]
 
     async def watch_health(self, url: str) -> None:
         """Ask /healthz and /readyz until cancelled; keep the longest time of an answer.
@@ -185,9 +177,9 @@ class Load:
 
 async def turn(deployment: Deployment, load: Load) -> float:
     """Return the worker's CPU microseconds for a message."""
-    before = deployment.cpu()
+    before = cpu_of(deployment.pid)
     await load.at_rate(RATE * SECONDS, RATE)
-    return (deployment.cpu() - before) * 1e6 / (RATE * SECONDS)
+    return (cpu_of(deployment.pid) - before) * 1e6 / (RATE * SECONDS)
 
 
 async def killed(deployment: Deployment, load: Load) -> float:
@@ -198,7 +190,7 @@ async def killed(deployment: Deployment, load: Load) -> float:
     taken = await load.to_row(f"killed-{time.monotonic_ns()}")
     await asyncio.sleep(3)
     watching.cancel()
-    while deployment.worker()[0] == pid:  # noqa: ASYNC110 - another process writes run.json
+    while deployment.pid == pid:  # noqa: ASYNC110 - another process writes run.json
         await asyncio.sleep(0.05)
     return taken
 
@@ -227,13 +219,13 @@ async def measure(broker: OpenKafka, folder: Path, rows: int, turns: int) -> dic
                 if number:  # the first turn also pays for what is loaded once
                     costs[name].append(cost)
         for name, side in sides.items():
-            figures[name]["RSS"] = side.memory("VmRSS")
-            figures[name]["peak"] = side.memory("VmHWM")
+            figures[name]["RSS"] = rss_of(side.pid)
+            figures[name]["peak"] = peak_of(side.pid)
         for _ in range(turns):
             for name, side in sides.items():
                 kills[name].append(await killed(side, loads[name]))
         for name, side in sides.items():
-            figures[name]["RSS after a kill"] = side.memory("VmHWM")
+            figures[name]["RSS after a kill"] = peak_of(side.pid)
             figures[name]["cost"] = statistics.median(costs[name])
             figures[name]["kill"] = statistics.median(kills[name])
             figures[name]["kill, slowest"] = max(kills[name])

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import aiohttp
 import uvloop
-from benchmarks.gateway import Load, requests_of
+from benchmarks.gateway import Load, peak_of, read_answer, requests_of, rss_of
 from benchmarks.neighbours import FLOOD_ID
 from benchmarks.report import replace_section
 from tests.support.gateway import INGEST_ID, GatewayProcess, connection, logs_path, write
@@ -57,9 +57,9 @@ class HostileOutcome:
     """What one input did."""
 
     answers: list[str] = field(default_factory=list)
-    before: int = 0
-    """Resident memory in bytes."""
-    peak: int = 0
+    before: float = 0.0
+    """Memory in MiB."""
+    peak: float = 0.0
     waits: list[float] = field(default_factory=list)
     """Seconds that the neighbour waited for each of its answers."""
 
@@ -87,12 +87,6 @@ def inputs(names: Sequence[str]) -> Iterator[HostileInput]:
     yield HostileInput("1 GiB of zeros", Encoding.PROTOBUF, [b"".join(parts)], 1024 * MIB)
 
 
-def memory(pid: int, kind: str) -> int:
-    """Return a process's VmRSS or VmHWM in bytes."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")) * 1024
-
-
 def forget_peak(pid: int) -> None:
     """Let VmHWM begin again at the present size."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
@@ -107,8 +101,7 @@ async def neighbour(port: int, waits: list[float]) -> None:
         for turn in range(1_000_000):
             began = loop.time()
             writer.write(requests[turn % len(requests)])
-            answer = await reader.readuntil(b"\r\n\r\n")
-            await reader.readexactly(int(answer.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+            answer = await read_answer(reader)
             waits.append(loop.time() - began)
             if not answer.startswith(b"HTTP/1.1 200"):
                 raise RuntimeError(answer.decode())
@@ -155,13 +148,13 @@ async def measure(process: GatewayProcess, given: HostileInput, url: str) -> tup
     beside.cancel()
     beside = asyncio.create_task(neighbour(process.port, outcome.waits))
     forget_peak(process.pid)
-    outcome.before = memory(process.pid, "VmRSS")
+    outcome.before = rss_of(process.pid)
     outcome.answers = await send(url, given)
     await asyncio.sleep(0.5)
     if beside.done():
         await beside
     beside.cancel()
-    outcome.peak = memory(process.pid, "VmHWM")
+    outcome.peak = peak_of(process.pid)
     return outcome, quiet
 
 
@@ -205,7 +198,7 @@ def main() -> None:
             sent = size(sum(map(len, given.bodies)))
             lines.append(
                 f"| {given.name} | {sent} | {size(given.plain)} | {', '.join(outcome.answers)}"
-                f" | {size(outcome.before)} | {size(outcome.peak)} | {1e3 * max(outcome.waits):.0f} ms"
+                f" | {outcome.before:.1f} MiB | {outcome.peak:.1f} MiB | {1e3 * max(outcome.waits):.0f} ms"
                 f" | {1e3 * max(quiet):.0f} ms |"
             )
             print(lines[-1], flush=True)

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvloop
-from benchmarks.gateway import CLIENTS, Load, requests_of
+from benchmarks.gateway import CLIENTS, Load, read_answer, requests_of
 from benchmarks.report import replace_section
 from tests.support.gateway import INGEST_ID, GatewayProcess, connection, logs_path, percentile, write
 from tests.support.open_kafka import OpenKafka
@@ -71,8 +71,7 @@ async def watch(port: int, pid: int, requests: Sequence[bytes], seconds: float) 
         await asyncio.sleep(1 / RATE)
         began, used = time.perf_counter(), used_ns(pid)
         writer.write(requests[number % len(requests)])
-        answer = await reader.readuntil(b"\r\n\r\n")
-        await reader.readexactly(int(answer.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+        answer = await read_answer(reader)
         if not answer.startswith(b"HTTP/1.1 200"):
             raise RuntimeError(answer.decode())
         found.append((1e3 * (time.perf_counter() - began), (used_ns(pid) - used) / 1e6))
@@ -93,9 +92,7 @@ async def flood(port: int) -> None:
             writer.write(requests[turn % len(requests)])
             if turn < number + AHEAD:
                 continue
-            answer = await reader.readuntil(b"\r\n\r\n")
-            length = int(answer.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-            await reader.readexactly(length)
+            answer = await read_answer(reader)
             answers[answer[9:12].decode()] += 1
 
     async with asyncio.TaskGroup() as group:

@@ -171,18 +171,18 @@ class ActiveWriter:
             if config.retention is not None:
                 work.append(
                     Retention(
-                        context.table,
-                        context.kinds,
-                        context.backlog,
-                        self._client,
-                        RateLimiter(context.clock),
-                        self._fence,
-                        self._sent_index,
-                        context.metrics,
-                        context.clock,
-                        config.retention,
-                        config.resync,
-                        config.mapper.delete_dependents,
+                        table=context.table,
+                        kinds=context.kinds,
+                        backlog=context.backlog,
+                        client=self._client,
+                        limiter=RateLimiter(context.clock),
+                        fence=self._fence,
+                        sent_index=self._sent_index,
+                        metrics=context.metrics,
+                        clock=context.clock,
+                        seconds=config.retention,
+                        interval=config.resync,
+                        dependents=config.mapper.delete_dependents,
                     ).run()
                 )
             others = [asyncio.create_task(one) for one in work]

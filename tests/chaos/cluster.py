@@ -118,8 +118,10 @@ class Part:
             why = refused.read().decode()
         except OSError as exc:
             why = repr(exc)
+        written = self.log.stat().st_size
         self.signal(signal.SIGUSR1)
-        time.sleep(1)  # for people only: the tasks are in the log by then
+        with contextlib.suppress(AssertionError):  # a process that hangs cannot write them
+            eventually(lambda: b'"event": "task"' in self.log.read_bytes()[written:], "its tasks are in the log", 5)
         return f"{self.name} is ready: {why}; see {self.log}"
 
     def metric(self, name: str) -> float:

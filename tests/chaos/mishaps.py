@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from tests.chaos.cluster import Part, filled
-from tests.chaos.faults import Blow, Ring, answering, flowing, kill_worker, kind, stopped
+from tests.chaos.faults import Blow, Ring, answering, flowing, kill_worker, kind, stopped, worker_partitions
 from tests.chaos.witness import Witness, behind
 from tests.support.power_cut import Unsynced, cut_tail
 from tests.support.waiting import eventually
@@ -246,7 +246,7 @@ def price_book(ring: Ring) -> Blow:
             if worker is not victim:
                 restart(worker)
                 eventually(lambda worker=worker: worker.partitions, "it folds again", 180)  # type: ignore[misc]
-        eventually(lambda: not set(own) - folded(ring, victim), "others fold what it had", 180)
+        eventually(lambda: not set(own) & set(worker_partitions(ring, victim)), "others fold what it had", 180)
         ring.pause(0.5, 2.0)
     cluster.settled()
     restart(victim)
@@ -254,11 +254,6 @@ def price_book(ring: Ring) -> Blow:
     return Blow(
         "price-book", 0, unacked, "messages", f"{victim.name} slept; {'another' if other else 'the first'} book"
     )
-
-
-def folded(ring: Ring, beside: Part) -> set[int]:
-    """Return the partitions that the other workers fold."""
-    return {p for worker in ring.cluster.workers if worker is not beside and worker.alive for p in worker.partitions}
 
 
 @kind("disk-start")

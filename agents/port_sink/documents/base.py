@@ -8,6 +8,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from tallystream.streams.kafka.global_table import StoredRow
 
+INVALID_ROWS = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError)
+"""What `DocumentKind.build` may raise for rows that are not what they must be."""
+
 
 class DocumentRows(Protocol):
     """Access to the local copy (streams.kafka.global_table)."""

@@ -13,6 +13,7 @@ from itertools import islice
 import structlog
 
 from tallystream.agents.port_sink.documents import DocumentKind
+from tallystream.agents.port_sink.documents.base import INVALID_ROWS
 from tallystream.agents.port_sink.errors import PortError, PortFailureReason
 from tallystream.agents.port_sink.mapping.entities import EntityKey
 from tallystream.agents.port_sink.metrics import SinkMetrics
@@ -131,8 +132,8 @@ class Retention:
         documents = self.kinds.get(sent.kind)
         try:
             document = None if documents is None else documents.build(self.table, sent.key)
-        except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError):
-            return False  # rows that cannot be read are no activity; they are dead letters already
+        except INVALID_ROWS:
+            return False  # nothing can be sent for such rows, and a dead letter reports them
         return document is not None and (document.at_ms is None or document.at_ms >= oldest)
 
     async def _delete(self, blueprint: str, due: Sequence[tuple[EntityKey, SentRecord]]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tallystream.agents.port_sink.dead_letters import DeadLetterWriter
 from tallystream.agents.port_sink.documents import Document, DocumentKind
+from tallystream.agents.port_sink.documents.base import INVALID_ROWS
 from tallystream.agents.port_sink.mapping import Failure, Mapper
 from tallystream.agents.port_sink.mapping.entities import Entity, Rules
 from tallystream.agents.port_sink.mapping.mapper import collisions
@@ -112,7 +113,7 @@ class Transform:
         """Return a document; one whose rows are invalid is a dead letter, so that it does not stop the others."""
         try:
             return self.kinds[kind].build(self.table, key)
-        except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as exc:
+        except INVALID_ROWS as exc:
             await self._refuse(kind, key, [(0, Failure("", "", f"invalid rows: {type(exc).__name__}"), None)])
             return None
 

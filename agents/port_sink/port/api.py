@@ -125,14 +125,8 @@ async def blueprint(client: PortClient, identifier: str) -> dict[str, Any] | Non
         PortError: Port does not answer.
 
     """
-    try:
-        answer = await client.request("GET", f"/blueprints/{quote(identifier, safe='')}")
-    except PortAnswerError as exc:
-        if exc.why is PortFailureReason.NOT_FOUND:
-            return None
-        raise
-    found: dict[str, Any] = answer.body["blueprint"]
-    return found
+    answer = await client.find(f"/blueprints/{quote(identifier, safe='')}")
+    return None if answer is None else answer.body["blueprint"]
 
 
 async def create_blueprint(client: PortClient, definition: Mapping[str, object]) -> bool:
@@ -168,14 +162,8 @@ async def page(client: PortClient, identifier: str) -> dict[str, Any] | None:
         PortError: Port does not answer.
 
     """
-    try:
-        answer = await client.request("GET", f"/pages/{quote(identifier, safe='')}")
-    except PortAnswerError as exc:
-        if exc.why is PortFailureReason.NOT_FOUND:
-            return None
-        raise
-    found: dict[str, Any] = answer.body["page"]
-    return found
+    answer = await client.find(f"/pages/{quote(identifier, safe='')}")
+    return None if answer is None else answer.body["page"]
 
 
 async def create_page(client: PortClient, definition: Mapping[str, object]) -> None:

@@ -116,6 +116,20 @@ class PortClient:
                 self.tokens.refused(token)
         raise AssertionError("unreachable")
 
+    async def find(self, path: str) -> PortAnswer | None:
+        """Return the response to GET, None when Port does not have what it names.
+
+        Raises:
+            PortError: as `request`.
+
+        """
+        try:
+            return await self.request("GET", path)
+        except PortAnswerError as exc:
+            if exc.why is PortFailureReason.NOT_FOUND:
+                return None
+            raise
+
     async def _ask(self) -> tuple[str, float]:
         config = self.config
         body = orjson.dumps({"clientId": config.client_id, "clientSecret": config.client_secret})

@@ -13,8 +13,7 @@ from urllib.parse import quote
 
 import orjson
 
-from tallystream.agents.port_sink.errors import PortFailureReason
-from tallystream.agents.port_sink.port.client import PortAnswerError, PortClient
+from tallystream.agents.port_sink.port.client import PortClient
 from tallystream.schemas import exact
 
 TYPE = "custom"
@@ -28,12 +27,9 @@ async def get(client: PortClient) -> dict[str, Any] | None:
         PortError: Port does not answer.
 
     """
-    try:
-        answer = await client.request("GET", _path(client))
-    except PortAnswerError as exc:
-        if exc.why is PortFailureReason.NOT_FOUND:
-            return None
-        raise
+    answer = await client.find(_path(client))
+    if answer is None:
+        return None
     found = answer.body.get("integration")
     return found if isinstance(found, dict) else {}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -13,6 +12,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.bills import DAY, cost, record, row, take
+from tests.support.stored_rows import StoredRows
 
 from tallystream.agents.port_sink import blueprints
 from tallystream.agents.port_sink.documents.bills import BillDayDocuments
@@ -29,25 +29,17 @@ KNOWN = rules(blueprints.load(session_hours=True))
 HOUR = f"{DAY}T09:00:00Z"
 
 
-class Kept:
+class Kept(StoredRows):
     """The rows that a sink keeps of statements."""
 
     def __init__(self, statements: list[dict[str, Any]]) -> None:
-        self.rows: dict[bytes, StoredRow] = {}
+        super().__init__()
         for one in statements:
             key = keys.join(one["provider"], one["scope"], one["day"])
             message: Any = SimpleNamespace(key=key, value=orjson.dumps(one), offset=1, partition=0, timestamp=1)
             for kept in StatementFeed("t").rows(message):
                 assert kept.value is not None
                 self.rows[kept.key] = StoredRow(kept.version, 1, kept.value)
-
-    def get(self, key: bytes) -> StoredRow | None:
-        return self.rows.get(key)
-
-    def scan(self, prefix: bytes, after: bytes | None = None) -> Iterator[tuple[bytes, StoredRow]]:
-        for key in sorted(self.rows):
-            if key.startswith(prefix) and (after is None or key > after):
-                yield key, self.rows[key]
 
 
 def documents(statements: list[dict[str, Any]]) -> dict[tuple[str, ...], Any]:

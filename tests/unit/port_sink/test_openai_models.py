@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+from tests.support.stored_rows import StoredRows
 
 from tallystream.agents.port_sink.documents.base import Document
 from tallystream.agents.port_sink.documents.models import KIND, OpenAIModelDocuments
@@ -24,20 +24,12 @@ def at(day: int) -> int:
     return int(datetime(2026, 11, day, tzinfo=UTC).timestamp() * 1000)
 
 
-class Rows:
+class Rows(StoredRows):
     """Rows in memory, and what the sink would note as sent."""
 
     def __init__(self) -> None:
-        self.rows: dict[bytes, StoredRow] = {}
+        super().__init__()
         self.models = OpenAIModelDocuments([BLUEPRINT])
-
-    def get(self, key: bytes) -> StoredRow | None:
-        return self.rows.get(key)
-
-    def scan(self, prefix: bytes, after: bytes | None = None) -> Iterator[tuple[bytes, StoredRow]]:
-        for key in sorted(self.rows):
-            if key.startswith(prefix) and (after is None or key > after):
-                yield key, self.rows[key]
 
     def put(self, key: bytes, value: Any, version: int = 0) -> None:
         self.rows[key] = StoredRow((version, 0), 0, value if isinstance(value, bytes) else orjson.dumps(value))
