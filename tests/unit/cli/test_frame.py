@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 import tallystream
+from tallystream.schemas.connections import Provider
 
 pytestmark = pytest.mark.thorough
 
@@ -52,6 +55,12 @@ def imported(*args: str) -> set[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
     return {name.partition(".")[0] for name in done.stderr.split()}
+
+
+def test_help_names_every_provider() -> None:
+    # the list is written there once more, because importing it would make every help slow
+    shown = re.findall(r"\w+", run("connections", "create", "--help").stdout)
+    assert set(get_args(Provider)) <= set(shown)
 
 
 def test_help_does_not_import_slow_modules() -> None:

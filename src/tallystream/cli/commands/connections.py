@@ -57,7 +57,8 @@ def create(
         str,
         typer.Argument(
             metavar="PROVIDER",
-            help="codex, claude, gemini, copilot, vscode, qwen, opencode, litellm, collector, or genai (any program).",
+            help="codex, claude, gemini, copilot, vscode, qwen, opencode, cline, litellm, collector, or genai"
+            " (any program).",
             show_default=False,
         ),
     ],
