@@ -247,7 +247,7 @@ def proof(before: RepricePlan, after: RepricePlan) -> tuple[dict[str, Any], str]
     """Return the totals before and after, and a sentence that compares them.
 
     Raises:
-        MismatchError: requests or tokens are fewer than before, which must never happen.
+        MismatchError: there are fewer requests than before, which must never happen.
 
     """
     from tallystream.schemas.money import to_usd
