@@ -17,7 +17,7 @@ UV := $(BIN)/uv --quiet
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: help up check test coverage test-all chaos fuzz bench bench-check conformance lint format docs tools lock upgrade clean compose-test helm-test helm-install-test asyncapi-check dashboards-check dashboards-shots focus-check
+.PHONY: properties help up check test coverage test-all chaos fuzz bench bench-check conformance lint format docs tools lock upgrade clean compose-test helm-test helm-install-test asyncapi-check dashboards-check dashboards-shots focus-check
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -32,6 +32,7 @@ check: lint ## Style, types, layers and the unit tests, with fewer examples; wha
 
 # Most tests wait for processes, so some run in parallel, the tests of a file in one process and the long files first. The
 # coverage of tests without Kafka is measured, and lines and branches must not fall below the floor in pyproject.toml.
+test: export TALLYSTREAM_TEST_PROFILE ?= same
 test: lint ## All checks and all tests (PYTEST="-k spool -x"; JOBS=0 for one at a time).
 ifeq ($(strip $(PYTEST)),)
 	$(MAKE) coverage TESTS='-m "not thorough" tests/unit tests/contract'
@@ -45,6 +46,9 @@ coverage: $(VENV)/.dev ## Run tests measured, with the processes they start, and
 	@rm -rf build/coverage && mkdir -p build/coverage
 	$(BIN)/coverage run -m pytest -q -n $(JOBS) --dist worksteal $(TESTS)
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage html --quiet --fail-under=0 -d build/coverage/html && $(BIN)/coverage report
+
+properties: $(VENV)/.dev ## Property tests with new random examples, ROUNDS times (`make test` has the same examples in every run).
+	@for round in $$(seq $(or $(ROUNDS),3)); do $(BIN)/pytest -q -n $(JOBS) --dist worksteal -m hypothesis tests/unit tests/contract $(PYTEST) || exit 1; done
 
 test-all: ## The same on Python 3.11, 3.12 and 3.13, where pyenv has them.
 	@for version in 3.11 3.12 3.13; do \

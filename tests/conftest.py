@@ -16,6 +16,8 @@ from tallystream.streams.kafka.settings import KafkaSettings
 # The duration of an example depends on the machine.
 settings.register_profile("tallystream", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("quick", settings.get_profile("tallystream"), max_examples=20)
+# The same examples in every run, so that a verdict on a change depends on the change. `make properties` looks further.
+settings.register_profile("same", settings.get_profile("tallystream"), derandomize=True)
 settings.load_profile(os.environ.get("TALLYSTREAM_TEST_PROFILE", "tallystream"))
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
