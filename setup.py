@@ -29,6 +29,18 @@ COMPILED = (
     "schemas/otlp/protobuf_records.py",
     "schemas/otlp/protobuf_scan.py",
     "schemas/otlp/records.py",
+    "streams/gateway/acceptance.py",
+    "streams/gateway/auth.py",
+    "streams/gateway/budget.py",
+    "streams/gateway/delivery/group_commit.py",
+    "streams/gateway/destination.py",
+    "streams/gateway/http/body.py",
+    "streams/gateway/http/handler.py",
+    "streams/gateway/ingest.py",
+    "streams/gateway/message.py",
+    "streams/gateway/quotas.py",
+    "streams/gateway/routes.py",
+    "streams/service/tallies.py",
 )
 
 

@@ -336,9 +336,10 @@ def _any_value(body: bytes, at: int, stop: int) -> Value:
         return _ODD
     if tag == _TEXT:
         return body[start:stop].decode()
-    if tag in (_INT, _BOOL):
-        number = _varint(body, start, stop)
-        return number if tag == _INT else number != 0
+    if tag == _INT:
+        return _varint(body, start, stop)
+    if tag == _BOOL:
+        return _varint(body, start, stop) != 0
     if tag == _NUMBER:
         double: float = _DOUBLE.unpack_from(body, start)[0]
         return double
