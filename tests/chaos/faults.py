@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from tests.chaos.cluster import Cluster, Part
+from tests.chaos.cluster import Cluster
 from tests.chaos.load import Fleet
+from tests.chaos.parts import Part
 from tests.chaos.witness import behind
 from tests.support.waiting import eventually
 

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 from tests.chaos import ledger as accounts
 from tests.chaos.brokers import beside_each_other
-from tests.chaos.cluster import ROOT, Cluster
+from tests.chaos.cluster import Cluster
 from tests.chaos.faults import Blow, Ring
 from tests.chaos.load import Fleet, Watched
+from tests.chaos.parts import ROOT
 
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from tests.chaos.cluster import filled
+from tests.chaos.disks import filled
 from tests.chaos.hand import World, world
 from tests.chaos.load import Fleet, Fleetwise
 from tests.integration.gateway.test_kafka_away import drained, paused, serve
