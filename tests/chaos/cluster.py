@@ -122,7 +122,7 @@ class Cluster:
             for n in range(self._workers):
                 self.workers.append(self.worker(f"worker-{n + 1}"))
             if self._companions:
-                self.companions = [self._part(name, name) for name in ("exporter", "poller", "sink")]
+                self.companions = [self.part(name, name) for name in ("exporter", "poller", "sink")]
             self._keeper.start()
             self.witness = Witness(self.kafka, self.topics)
             eventually(lambda: self.gateway.ready, "the gateway is ready", 180)
@@ -155,16 +155,22 @@ class Cluster:
             for part in list(self.parts):
                 part.keep()
 
-    def _part(
-        self, name: str, *arguments: str, environment: dict[str, str] | None = None, data: Path | None = None
+    def part(
+        self,
+        name: str,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        data: Path | None = None,
+        kafka: str = "",
     ) -> Part:
+        """Start a component, which is kept running; `kafka` is another cluster than this one."""
         if data is None:
             data = self.data(name)
             self._disks.mount(data)
             data.mkdir(parents=True, exist_ok=True)
         ops = tcp_ports.pick()
         argv = [sys.executable, "-m", "tallystream", *arguments, "--ops-port", str(ops), "--data-dir", str(data)]
-        argv += ["--kafka", self.bootstrap]
+        argv += ["--kafka", kafka or self.bootstrap]
         part = Part(name, argv, self.folder / f"{name}.log", ops, self.environment | (environment or {}))
         self.parts.append(part)
         return part
@@ -189,7 +195,7 @@ class Cluster:
         if self.toxiproxy is not None:
             self.port = tcp_ports.pick(port)
             self.toxiproxy.proxy("gateway", self.port, port)
-        return self._part("gateway", "gateway", "--port", str(port))
+        return self.part("gateway", "gateway", "--port", str(port))
 
     def worker(self, name: str, *, static: bool = True) -> Part:
         """Start another worker, which is kept running. Every other one keeps copies of the others' partitions."""
@@ -197,12 +203,12 @@ class Cluster:
             "TALLYSTREAM_WORKER_MEMBERSHIP": "static" if static else "dynamic",
             "TALLYSTREAM_WORKER_STANDBY": str(len(self.parts) % 2 == 0).lower(),
         }
-        return self._part(name, "worker", "--instance", name, environment=settings)
+        return self.part(name, "worker", "--instance", name, environment=settings)
 
     def second_gateway(self) -> Part:
         """Start a gateway on the volume of the first one, which is kept running; no load is sent to it."""
         argv = ["gateway", "--port", str(tcp_ports.pick())]
-        return self._part("gateway-2", *argv, data=self.data("gateway"))
+        return self.part("gateway-2", *argv, data=self.data("gateway"))
 
     def dismiss(self, part: Part) -> None:
         """Remove a part that has ended."""
@@ -248,12 +254,20 @@ class Cluster:
         for part in self.parts:
             eventually(lambda part=part: part.ready, part.why_not_ready, seconds)  # type: ignore[misc]
 
-    def cli(self, *arguments: str, code: int = 0, seconds: float = 180.0) -> str:
-        """Run a command on this cluster and return its stdout."""
-        argv = [sys.executable, "-m", "tallystream", *arguments, "--kafka", self.addresses]
+    def cli(
+        self,
+        *arguments: str,
+        code: int = 0,
+        seconds: float = 180.0,
+        environment: dict[str, str] | None = None,
+        kafka: str = "",
+    ) -> str:
+        """Run a command on this cluster, or on another one, and return its stdout."""
+        argv = [sys.executable, "-m", "tallystream", *arguments, "--kafka", kafka or self.addresses]
         done = subprocess.run(
-            argv, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=seconds, check=False
-        )
+            argv, cwd=ROOT, env=self.environment | (environment or {}), capture_output=True, text=True,
+            timeout=seconds, check=False,
+        )  # fmt: skip
         assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
         return done.stdout
 

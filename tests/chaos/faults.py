@@ -46,6 +46,10 @@ class Ring:
     """The sources of the dead letters that are expected for unreadable messages on `usage` and `calls`."""
     many: dict[str, int] = field(default_factory=dict)
     """Sessions with more requests in an hour than it remembers ids of, and how many."""
+    moves: int = 0
+    """How many other deployments the gateway has served."""
+    wrong: list[str] = field(default_factory=list)
+    """What the faults themselves have found wrong, in deployments that are gone when the run is judged."""
 
     def pause(self, least: float, most: float) -> None:
         time.sleep(self.cluster.random.uniform(least, most))

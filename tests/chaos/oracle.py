@@ -70,7 +70,7 @@ def judge(
 
     `fresh` also recovers everything with a worker on an empty data dir.
     """
-    cluster, verdict = ring.cluster, Verdict()
+    cluster, verdict = ring.cluster, Verdict(list(ring.wrong))
     cluster.all_ready()
     cluster.caught_up()
     rows = cluster.rows()
