@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -33,6 +34,10 @@ def process(own: Deployment, tmp_path: Path) -> Iterator[GatewayProcess]:
     one.start()
     yield one
     one.end()
+
+
+def open_files(process: GatewayProcess) -> int:
+    return len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
 
 
 async def answered(http: aiohttp.ClientSession, process: GatewayProcess, content: bytes) -> int:
@@ -236,3 +241,19 @@ async def test_gateway_creates_missing_topics(
         await ensure(own.kafka, (topics.usage, topics.activity, topics.deadletters, topics.connections), seconds=5)
     finally:
         process.end()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of a running process can only be set on Linux")
+async def test_gateway_without_file_descriptors_counts_refused_connections_and_recovers(
+    own: Deployment, process: GatewayProcess, http: aiohttp.ClientSession
+) -> None:
+    await until(process.ready, "the gateway is ready")
+    _, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (open_files(process), hard))
+    waiting = [asyncio.create_task(answered(http, process, body(number))) for number in range(5)]
+    await until(lambda: "accept_refused" in process.log.read_text(), "the log names the refusal")
+    assert "EMFILE" in process.log.read_text()
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (hard, hard))
+    assert await asyncio.gather(*waiting) == [200] * 5
+    assert process.metric("tallystream_gateway_accepts_refused_total") > 0
+    assert set(await event_ids(own.kafka, own.topics)) == ids_of(*map(body, range(5)))
