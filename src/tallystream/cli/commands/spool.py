@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tallystream.streams.gateway.spool.inventory import Listed
 
 STATES = {
-    "ours": "drained by a gateway of this deployment",
+    "ours": "of this prefix: drained by a gateway of its cluster",
     "in use": "a gateway has it open",
     "foreign": "of another prefix or cluster: kept, never sent",
     "damaged": "set aside: SQLite calls it damaged",
