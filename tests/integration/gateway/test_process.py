@@ -17,11 +17,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.gateway.conftest import Deployment
 from tests.integration.gateway.test_kafka_away import HEADERS, body, ids_of, own, paused
-from tests.support.gateway import INGEST_ID, GatewayProcess, event_ids, logs_path, read_topic
+from tests.support.clock import HandClock
+from tests.support.gateway import INGEST_ID, GatewayProcess, config_of, event_ids, logs_path, read_topic, running
 from tests.support.otlp_bodies import SECRET
 from tests.support.waiting import until
 
 from tallystream.streams.embedded.broker import EmbeddedKafka
+from tallystream.streams.gateway.connections.activity import ActivityLog
 from tallystream.streams.kafka.topic_setup import ensure
 
 __all__ = ["own"]
@@ -160,6 +162,22 @@ async def test_activity_counts_continue_after_a_restart(
         return await requests() == [2]
 
     await until(one_key_with_both, "one gateway, one key, and a count that goes on")
+
+
+async def test_a_busy_connection_writes_one_activity_row_in_ten_seconds(own: Deployment, tmp_path: Path) -> None:
+    clock = HandClock()
+    async with running(config_of(own.kafka, own.prefix, tmp_path)) as gateway:
+        await until(lambda: gateway.link.live, "Kafka answers")
+        activity = ActivityLog(own.topics.activity.name, gateway.link, gateway.spool, clock)
+        await activity.load("busy")
+        for _ in range(3):
+            for _ in range(9):
+                activity.note("codex-7f3a", "logs", 5)
+                clock.seconds += 1.0
+                await activity.flush(due_only=True)
+            clock.seconds += 1.0
+    rows = [value for _, value in await read_topic(own.kafka, own.topics.activity) if value["gateway"] == "busy"]
+    assert [row["requests"] for row in rows] == [1, 10, 19]
 
 
 async def test_gateway_writes_no_secrets_and_no_content(
