@@ -252,7 +252,7 @@ def broker(ring: Ring) -> Blow:
 
 def flowing(ring: Ring) -> None:
     """Wait until the spool is empty and all partitions are folded."""
-    eventually(lambda: ring.cluster.gateway.ready and ring.spooled() == 0, "the spool is empty", 240)
+    eventually(lambda: ring.cluster.gateway.ready and ring.spooled() == 0, "the spool is empty", 480)
     ring.cluster.settled()
 
 

@@ -105,8 +105,9 @@ class Part:
         return f"{self.name} is ready: {why}; see {self.log}"
 
     def metric(self, name: str) -> float:
-        """Return a metric, 0 if it is missing."""
-        for line in self.get("/metrics").splitlines():
+        """Return a metric, 0 if it is missing. Waits for the page, because a busy process answers late."""
+        page = eventually(lambda: self.get("/metrics"), f"{self.name} shows its metrics; see {self.log}", 180)
+        for line in page.splitlines():
             if line.rpartition(" ")[0] == name:
                 return float(line.rpartition(" ")[2])
         return 0.0
