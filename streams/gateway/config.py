@@ -63,11 +63,18 @@ class GatewayConfig:
     """For requests in progress at SIGTERM, and again for the spool's last drain."""
     first_contact: float = 10.0
     """How long a starting gateway waits for Kafka. If Kafka answers, unsuitable topics stop the start."""
+    embedded: bool = False
+    """Whether Kafka is the embedded one of this data dir, whose port may change from start to start."""
     retry_after: int = 5
     """Value of Retry-After in every 503."""
     ready_file: Path | None = None
     """`/readyz` on the telemetry port fails until this file exists, which `up` writes once all components are ready.
     The `/readyz` of the ops port covers only this gateway."""
+
+    @property
+    def addresses(self) -> frozenset[str]:
+        """Return where Kafka is to be reached. Two gateways with an address in common have the same Kafka."""
+        return frozenset(["embedded"] if self.embedded else self.kafka.bootstrap.replace(",", " ").split())
 
     def __post_init__(self) -> None:
         if (self.tls_cert is None) != (self.tls_key is None):

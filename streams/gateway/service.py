@@ -112,6 +112,7 @@ class Gateway:
                 frozenset(partition_counts(config.topics)),
                 lambda message: self.link.place_of(message).partition,
                 self.registry.last_met,
+                config.addresses,
             ),
             max_bytes=config.spool_max_bytes,
             quarantine_max_bytes=config.quarantine_max_bytes,

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -52,8 +53,8 @@ class FollowedBatch:
 class TopicFollower:
     """Reads topics from `positions` (by topic and partition; by default the beginning), as a context manager.
 
-    Raises, from entering and from polling:
-        UnreachableError: Kafka did not answer within `timeout` seconds.
+    Raises, from entering and from every call that asks Kafka:
+        UnreachableError: Kafka did not answer within `timeout` seconds, or the client gave up what it was asked.
         TopicRecreatedError: a position is beyond the end, or the record before it is a different one.
     """
 
@@ -79,12 +80,10 @@ class TopicFollower:
 
     async def __aenter__(self) -> Self:
         try:
-            async with asyncio.timeout(self._timeout):
+            async with self._answers():
                 await self._open()
-        except BaseException as exc:
+        except BaseException:
             await self._close()
-            if isinstance(exc, KafkaError | OSError | TimeoutError):
-                raise unreachable(self._kafka, exc) from exc
             raise
         return self
 
@@ -98,10 +97,15 @@ class TopicFollower:
 
     async def poll(self) -> list[FollowedBatch]:
         """Return new records, or nothing after `FETCH_WAIT` without any."""
+        async with self._answers():
+            return await self._poll()
+
+    @asynccontextmanager
+    async def _answers(self) -> AsyncIterator[None]:
         try:
             with own_cancel_only():
                 async with asyncio.timeout(self._timeout):
-                    return await self._poll()
+                    yield
         except (KafkaError, OSError) as exc:  # a TimeoutError is an OSError
             raise unreachable(self._kafka, exc) from exc
 
@@ -128,12 +132,11 @@ class TopicFollower:
     async def renew(self) -> None:
         """Fetch the current ends, to which `behind` then refers. They are first fetched on entering."""
         consumer = self._opened()
-        try:
+        async with self._answers():
             self._ends = await consumer.end_offsets(list(self._ends)) if self._ends else {}
-        except (KafkaError, OSError) as exc:
-            raise unreachable(self._kafka, exc) from exc
+            positions = {at: await consumer.position(at) for at in self._ends}
         for at, end in self._ends.items():
-            position = await consumer.position(at)
+            position = positions[at]
             if position > end:
                 raise TopicRecreatedError(f"{at.topic}-{at.partition}: read up to {position}, it ends at {end}")
             if position > self._rest[at][0]:
@@ -142,10 +145,8 @@ class TopicFollower:
     async def begins(self) -> dict[tuple[str, int], int]:
         """Fetch the first available offset, by topic and partition."""
         consumer = self._opened()
-        try:
+        async with self._answers():
             found = await consumer.beginning_offsets(list(self._ends)) if self._ends else {}
-        except (KafkaError, OSError) as exc:
-            raise unreachable(self._kafka, exc) from exc
         return {(at.topic, at.partition): offset for at, offset in found.items()}
 
     def ends(self) -> dict[tuple[str, int], int]:

@@ -16,9 +16,10 @@ import shutil
 import struct
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+from weakref import WeakSet
 
 import rocksdict
 import structlog
@@ -99,6 +100,8 @@ class GlobalTable:
         self._directory = directory
         self._feeds = {feed.topic: feed for feed in feeds}
         self._db: Any = None
+        self._scans: WeakSet[Generator[tuple[bytes, StoredRow], None, None]] = WeakSet()
+        """Those that were not read to their end, perhaps because their reader has failed."""
         self._tail: TopicFollower | None = None
         self._paused: set[str] = set()
         self._completed_ms = 0
@@ -122,7 +125,15 @@ class GlobalTable:
         return None if raw is None else _unpack(raw)
 
     def scan(self, prefix: bytes, after: bytes | None = None) -> Iterator[tuple[bytes, StoredRow]]:
-        """Iterate over the rows whose keys begin with `prefix`, in the order of keys, those after `after` if given."""
+        """Iterate over the rows whose keys begin with `prefix`, in the order of keys, those after `after` if given.
+
+        It ends when the table is stopped.
+        """
+        found = self._scan(prefix, after)
+        self._scans.add(found)
+        return found
+
+    def _scan(self, prefix: bytes, after: bytes | None) -> Generator[tuple[bytes, StoredRow], None, None]:
         for key, raw in self._db.items(from_key=after or prefix):
             if not key.startswith(prefix):
                 if after is not None and key < prefix:
@@ -190,7 +201,7 @@ class GlobalTable:
     async def stop(self) -> None:
         """Close the directory."""
         if self._db is not None:
-            self._db.close()
+            self._close()
             self._db = None
 
     async def _follow(self, on_rows: OnRows) -> None:
@@ -326,10 +337,16 @@ class GlobalTable:
         if self._db.get(_COMPLETE) is None:
             self._db[_COMPLETE] = b"%d" % _now_ms()
 
+    def _close(self) -> None:
+        """Close the database. A scan that has not ended would keep it open, and it could not be opened again."""
+        for scan in list(self._scans):
+            scan.close()
+        self._db.close()
+
     def _wipe(self, why: str) -> None:
         if why:
             log.warning("local_copy_discarded", why=why, next="it is filled again from the topics")
-        self._db.close()
+        self._close()
         shutil.rmtree(self._directory / "rows")
         self._open()
         self._begins, self._looked, self._sweep = {}, float("-inf"), None

@@ -34,7 +34,7 @@ async def start(client: Any) -> None:
     """Start a consumer, producer or admin client. The client must be closed even if this fails.
 
     Raises:
-        KafkaError: as the client's own `start`.
+        KafkaError: as the client's own `start`, and if that was cancelled by the library.
 
     """
     starting = asyncio.ensure_future(client.start())
@@ -45,7 +45,8 @@ async def start(client: Any) -> None:
         starting.cancel()
         await asyncio.wait((starting,), timeout=HALFWAY)
         raise
-    starting.result()
+    with own_cancel_only():
+        starting.result()
     _started.add(client)
 
 
@@ -55,7 +56,7 @@ async def close(client: Any, within: float | None = CLOSE) -> None:
     A producer first delivers its pending records; those not awaited are lost if closing times out.
 
     Raises:
-        KafkaError: as the client's own `stop` or `close`.
+        KafkaError: as the client's own `stop` or `close`, and if that was cancelled by the library.
 
     """
     _started.discard(client)
@@ -67,7 +68,8 @@ async def close(client: Any, within: float | None = CLOSE) -> None:
             await asyncio.wait((closing,), timeout=CLOSE)
             raise
         if closing.done():
-            closing.result()
+            with own_cancel_only():
+                closing.result()
     finally:
         closing.cancel()
         if closing.done() and not closing.cancelled():

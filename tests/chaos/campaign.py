@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.chaos import leaders, mishaps, surroundings  # noqa: F401 - they add their kinds
+from tests.chaos import companions, leaders, mishaps, moves, surroundings  # noqa: F401 - they add their kinds
 from tests.chaos.cluster import Cluster
 from tests.chaos.faults import KINDS, Blow, Ring
 from tests.chaos.load import Fleet, Fleetwise
@@ -23,7 +23,7 @@ from tallystream.schemas.errors import Reason
 NEEDS_SMALL_DISK = {"disk-spool", "disk-store", "disk-start"}
 NEEDS_PROXY = {"latency", "resets"}
 NEEDS_CLOCK = {"broker-clock"}
-NEEDS_ALL_PARTS = {"sigterm", "poison"}
+NEEDS_ALL_PARTS = {"sigterm", "poison", "companions"}
 NEEDS_BROKERS = {"leader", "leader-zombie", "two-leaders", "broker-rolling"}
 DISK_MB = 160
 ABSURD_NS = {Reason.FROM_THE_FUTURE: 3_439_756_800_000_000_000, Reason.NO_TIME: 7_258_118_400_000_000_000}

@@ -8,15 +8,10 @@ import contextlib
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import threading
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +19,8 @@ from typing import Any, Self
 from tests.chaos.broker_clock import BrokerClock
 from tests.chaos.brokers import beside_each_other
 from tests.chaos.brokers import brokers as build
+from tests.chaos.disks import SmallDisks
+from tests.chaos.parts import ROOT, Part
 from tests.chaos.toxiproxy import Toxiproxy
 from tests.chaos.witness import Witness
 from tests.support.waiting import eventually
@@ -34,116 +31,7 @@ from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.process import tcp_ports
 from tallystream.streams.process.children import bound_argv
 
-ROOT = Path(__file__).resolve().parents[2]
 PREFIX = "chaos"
-
-
-class Part:
-    """One component. `keep` restarts it when it has ended, unless `wanted` is False."""
-
-    def __init__(self, name: str, argv: list[str], log: Path, ops_port: int, environment: dict[str, str]) -> None:
-        self.name = name
-        self.log = log
-        self.ops_port = ops_port
-        self.exits: list[int] = []
-        self.starts = 0
-        self.wanted = True
-        self._argv = argv
-        self.environment = environment
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._next = 0.0
-
-    @property
-    def process(self) -> subprocess.Popen[bytes]:
-        assert self._process is not None
-        return self._process
-
-    @property
-    def alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def keep(self) -> None:
-        with self._lock:
-            if self._process is not None and self._process.poll() is not None:
-                self.exits.append(self._process.returncode)
-                self._process = None
-                self._next = time.monotonic() + 0.2
-            if self.wanted and self._process is None and time.monotonic() >= self._next:
-                with self.log.open("ab") as log:
-                    self._process = subprocess.Popen(
-                        bound_argv(self._argv), cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL,
-                        stdout=log, stderr=log,
-                    )  # fmt: skip
-                self.starts += 1
-
-    def signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError, AssertionError):
-            self.process.send_signal(number)
-
-    def kill(self) -> None:
-        """Send SIGKILL, which also ends a stopped process; `keep` restarts it."""
-        process = self.process
-        process.kill()
-        process.wait(60)
-
-    def stop(self) -> int | None:
-        """Stop it with SIGCONT and SIGTERM, then SIGKILL. Return the exit code, None if it did not run."""
-        self.wanted = False
-        process = self._process  # `keep` releases it as soon as it has ended
-        if process is None or process.poll() is not None:
-            return None
-        self.signal(signal.SIGCONT)
-        self.signal(signal.SIGTERM)
-        try:
-            return process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.wait()
-
-    def get(self, path: str) -> str:
-        """Return the ops port's answer, empty if there is none or it is not 200."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.ops_port}{path}", timeout=2) as response:
-                return str(response.read().decode())
-        except OSError:
-            return ""
-
-    def why_not_ready(self) -> str:
-        """Return what /readyz says, and let the process write what its tasks wait for."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.ops_port}/readyz", timeout=5) as response:
-                why = str(response.status)
-        except urllib.error.HTTPError as refused:
-            why = refused.read().decode()
-        except OSError as exc:
-            why = repr(exc)
-        written = self.log.stat().st_size
-        self.signal(signal.SIGUSR1)
-        with contextlib.suppress(AssertionError):  # a process that hangs cannot write them
-            eventually(lambda: b'"event": "task"' in self.log.read_bytes()[written:], "its tasks are in the log", 5)
-        return f"{self.name} is ready: {why}; see {self.log}"
-
-    def metric(self, name: str) -> float:
-        """Return a metric, 0 if it is missing."""
-        for line in self.get("/metrics").splitlines():
-            if line.rpartition(" ")[0] == name:
-                return float(line.rpartition(" ")[2])
-        return 0.0
-
-    @property
-    def partitions(self) -> list[int]:
-        """Return the partitions that it folds.
-
-        An upgrade begins with a version that names the metric differently; both names are on the page for one release.
-        """
-        names = ("tallystream_worker_lag_messages{", "tallystream_worker_lag{")
-        labels = [line for line in self.get("/metrics").splitlines() if line.startswith(names)]
-        return sorted({int(label.split('"')[1]) for label in labels})
-
-    @property
-    def ready(self) -> bool:
-        return bool(self.get("/readyz"))
 
 
 class Cluster:
@@ -196,8 +84,7 @@ class Cluster:
         self._workers = workers
         self._companions = companions
         self._stand_ins: subprocess.Popen[str] | None = None
-        self._disk_mb = disk_mb
-        self._mounts: list[Path] = []
+        self._disks = SmallDisks(disk_mb)
         self._stopping = threading.Event()
         self._keeper = threading.Thread(target=self._keep, daemon=True)
         self.port = 0
@@ -235,7 +122,7 @@ class Cluster:
             for n in range(self._workers):
                 self.workers.append(self.worker(f"worker-{n + 1}"))
             if self._companions:
-                self.companions = [self._part(name, name) for name in ("exporter", "poller", "sink")]
+                self.companions = [self.part(name, name) for name in ("exporter", "poller", "sink")]
             self._keeper.start()
             self.witness = Witness(self.kafka, self.topics)
             eventually(lambda: self.gateway.ready, "the gateway is ready", 180)
@@ -261,31 +148,29 @@ class Cluster:
             self._stand_ins.communicate()
         if self.toxiproxy is not None:
             self.toxiproxy.__exit__(None, None, None)
-        for path in self._mounts:
-            subprocess.run(["umount", "-l", str(path)], check=False)
+        self._disks.unmount()
 
     def _keep(self) -> None:
         while not self._stopping.wait(0.03):
             for part in list(self.parts):
                 part.keep()
 
-    def small_disk(self, path: Path) -> None:
-        """Mount a disk of `disk_mb` at `path`."""
-        path.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self._disk_mb}m", "tmpfs", str(path)], check=True)
-        self._mounts.append(path)
-
-    def _part(
-        self, name: str, *arguments: str, environment: dict[str, str] | None = None, data: Path | None = None
+    def part(
+        self,
+        name: str,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        data: Path | None = None,
+        kafka: str = "",
     ) -> Part:
+        """Start a component, which is kept running; `kafka` is another cluster than this one."""
         if data is None:
             data = self.data(name)
-            if self._disk_mb:
-                self.small_disk(data)
+            self._disks.mount(data)
             data.mkdir(parents=True, exist_ok=True)
         ops = tcp_ports.pick()
         argv = [sys.executable, "-m", "tallystream", *arguments, "--ops-port", str(ops), "--data-dir", str(data)]
-        argv += ["--kafka", self.bootstrap]
+        argv += ["--kafka", kafka or self.bootstrap]
         part = Part(name, argv, self.folder / f"{name}.log", ops, self.environment | (environment or {}))
         self.parts.append(part)
         return part
@@ -310,7 +195,7 @@ class Cluster:
         if self.toxiproxy is not None:
             self.port = tcp_ports.pick(port)
             self.toxiproxy.proxy("gateway", self.port, port)
-        return self._part("gateway", "gateway", "--port", str(port))
+        return self.part("gateway", "gateway", "--port", str(port))
 
     def worker(self, name: str, *, static: bool = True) -> Part:
         """Start another worker, which is kept running. Every other one keeps copies of the others' partitions."""
@@ -318,12 +203,12 @@ class Cluster:
             "TALLYSTREAM_WORKER_MEMBERSHIP": "static" if static else "dynamic",
             "TALLYSTREAM_WORKER_STANDBY": str(len(self.parts) % 2 == 0).lower(),
         }
-        return self._part(name, "worker", "--instance", name, environment=settings)
+        return self.part(name, "worker", "--instance", name, environment=settings)
 
     def second_gateway(self) -> Part:
         """Start a gateway on the volume of the first one, which is kept running; no load is sent to it."""
         argv = ["gateway", "--port", str(tcp_ports.pick())]
-        return self._part("gateway-2", *argv, data=self.data("gateway"))
+        return self.part("gateway-2", *argv, data=self.data("gateway"))
 
     def dismiss(self, part: Part) -> None:
         """Remove a part that has ended."""
@@ -369,12 +254,20 @@ class Cluster:
         for part in self.parts:
             eventually(lambda part=part: part.ready, part.why_not_ready, seconds)  # type: ignore[misc]
 
-    def cli(self, *arguments: str, code: int = 0, seconds: float = 180.0) -> str:
-        """Run a command on this cluster and return its stdout."""
-        argv = [sys.executable, "-m", "tallystream", *arguments, "--kafka", self.addresses]
+    def cli(
+        self,
+        *arguments: str,
+        code: int = 0,
+        seconds: float = 180.0,
+        environment: dict[str, str] | None = None,
+        kafka: str = "",
+    ) -> str:
+        """Run a command on this cluster, or on another one, and return its stdout."""
+        argv = [sys.executable, "-m", "tallystream", *arguments, "--kafka", kafka or self.addresses]
         done = subprocess.run(
-            argv, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=seconds, check=False
-        )
+            argv, cwd=ROOT, env=self.environment | (environment or {}), capture_output=True, text=True,
+            timeout=seconds, check=False,
+        )  # fmt: skip
         assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
         return done.stdout
 
@@ -397,23 +290,3 @@ class Cluster:
     def exits(self) -> dict[str, list[int]]:
         """Return the exit codes so far."""
         return {part.name: part.exits for part in self.parts if part.exits}
-
-
-@contextlib.contextmanager
-def filled(disk: Path) -> Iterator[None]:
-    """Fill the file system of `disk` for the duration of the block."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as out, contextlib.suppress(OSError):
-        for size in (1 << 20, 1 << 12, 1):
-            with contextlib.suppress(OSError):
-                while out.write(b"\0" * size):
-                    pass
-    try:
-        yield
-    finally:
-        filler.unlink()
-
-
-def free_space(disk: Path) -> int:
-    """Return the free bytes of the file system of `disk`."""
-    return shutil.disk_usage(disk).free

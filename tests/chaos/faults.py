@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from tests.chaos.cluster import Cluster, Part
+from tests.chaos.cluster import Cluster
 from tests.chaos.load import Fleet
+from tests.chaos.parts import Part
 from tests.chaos.witness import behind
 from tests.support.waiting import eventually
 
@@ -45,6 +46,10 @@ class Ring:
     """The sources of the dead letters that are expected for unreadable messages on `usage` and `calls`."""
     many: dict[str, int] = field(default_factory=dict)
     """Sessions with more requests in an hour than it remembers ids of, and how many."""
+    moves: int = 0
+    """How many other deployments the gateway has served."""
+    wrong: list[str] = field(default_factory=list)
+    """What the faults themselves have found wrong, in deployments that are gone when the run is judged."""
 
     def pause(self, least: float, most: float) -> None:
         time.sleep(self.cluster.random.uniform(least, most))
@@ -247,7 +252,7 @@ def broker(ring: Ring) -> Blow:
 
 def flowing(ring: Ring) -> None:
     """Wait until the spool is empty and all partitions are folded."""
-    eventually(lambda: ring.cluster.gateway.ready and ring.spooled() == 0, "the spool is empty", 240)
+    eventually(lambda: ring.cluster.gateway.ready and ring.spooled() == 0, "the spool is empty", 480)
     ring.cluster.settled()
 
 

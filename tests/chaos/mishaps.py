@@ -16,8 +16,9 @@ import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from tests.chaos.cluster import Part, filled
+from tests.chaos.disks import filled
 from tests.chaos.faults import Blow, Ring, answering, flowing, kill_worker, kind, stopped, worker_partitions
+from tests.chaos.parts import Part
 from tests.chaos.witness import Witness, behind
 from tests.support.power_cut import Unsynced, cut_tail
 from tests.support.waiting import eventually

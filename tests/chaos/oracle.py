@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 from tests.chaos import ledger as accounts
 from tests.chaos.brokers import beside_each_other
-from tests.chaos.cluster import ROOT, Cluster
+from tests.chaos.cluster import Cluster
 from tests.chaos.faults import Blow, Ring
 from tests.chaos.load import Fleet, Watched
+from tests.chaos.parts import ROOT
 
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
@@ -69,7 +70,7 @@ def judge(
 
     `fresh` also recovers everything with a worker on an empty data dir.
     """
-    cluster, verdict = ring.cluster, Verdict()
+    cluster, verdict = ring.cluster, Verdict(list(ring.wrong))
     cluster.all_ready()
     cluster.caught_up()
     rows = cluster.rows()

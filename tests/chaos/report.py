@@ -12,28 +12,13 @@ from pathlib import Path
 from tests.chaos.campaign import Outcome
 from tests.chaos.faults import KINDS, Blow
 
-INTRO = """# Exact under crashes: the evidence
-
-The chaos tests run real processes (embedded Apache Kafka, gateway, workers) under steady load from a simulated fleet
-and inject faults at random moments, SIGKILL unless stated otherwise. Then an oracle checks the results: the rows
-against the fleet's true usage, the topics against each other, the positions against what was published when each
-process died, and the state that a new worker recovers into an empty data dir (`tests/chaos/oracle.py`,
-`tests/chaos/ledger.py`).
-`tests/chaos/test_oracle_can_fail.py` tests that the oracle detects errors.
-
-`make chaos` repeats the runs. A run with at least 12 kills and a rolling restart are part of `make test`.
-
-A power cut is simulated: everything is killed at the same moment, and data that had not reached the disk is cut
-off, which is the end of Kafka's logs (except of topics that are flushed immediately) and of the workers' stores.
-`tests/e2e/test_mishaps.py` tests mishaps on the whole product: another prefix on the same directory, an older store, a
-power cut that loses counted messages, a machine whose name changes.
-"""
+TITLE = "# Exact under crashes: the evidence\n"
 
 
 def write(path: Path, name: str, text: str) -> None:
     """Write a section into the report, replacing the one with that name."""
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    old = path.read_text() if path.exists() else INTRO
+    old = path.read_text() if path.exists() else TITLE
     section = f"{begin}\n{text.strip()}\n{end}"
     if begin in old:
         before, _, rest = old.partition(begin)

@@ -17,10 +17,11 @@ from pathlib import Path
 
 from tests.chaos import ledger as accounts
 from tests.chaos import report
-from tests.chaos.cluster import ROOT, Cluster, Part
+from tests.chaos.cluster import Cluster
 from tests.chaos.faults import Ring
 from tests.chaos.load import Fleet, Fleetwise
 from tests.chaos.oracle import Verdict, judge
+from tests.chaos.parts import ROOT, Part
 from tests.support.waiting import eventually
 
 

@@ -11,7 +11,8 @@ import time
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from tests.chaos.cluster import Cluster, filled
+from tests.chaos.cluster import Cluster
+from tests.chaos.disks import filled
 from tests.chaos.faults import Blow, Ring, flowing, kind
 from tests.chaos.witness import behind
 from tests.support.waiting import eventually

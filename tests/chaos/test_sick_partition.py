@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -17,6 +18,8 @@ from tests.support.waiting import until
 
 from tallystream.schemas import keys
 from tallystream.streams.gateway import Gateway
+from tallystream.streams.gateway.delivery.drain import Drain
+from tallystream.streams.gateway.spool.spool import SpooledRow
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.partitioning import partition_of
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -48,7 +51,16 @@ async def create(kafka: KafkaSettings, topics: Topics) -> None:
         assert not any(code for _, code, *_ in response.topic_errors), response
 
 
-async def test_one_failing_partition_does_not_affect_the_others(tmp_path: Path, prefix: str) -> None:
+async def careless(self: Drain, rows: list[SpooledRow]) -> tuple[set[int], str]:
+    """Send rows and take each for acknowledged, without waiting for those that are late."""
+    batches = self._link.send([row.message for row in rows])
+    await asyncio.wait([batch.acked for batch in batches], timeout=self._link.timeout.seconds)
+    return {id(row.message) for row in rows}, ""
+
+
+async def test_one_failing_partition_does_not_affect_the_others(
+    tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cluster = brokers(tmp_path / "kafka", 3, {"min.insync.replicas": "1"})
     await asyncio.to_thread(beside_each_other, [one.start for one in cluster])
     try:
@@ -97,8 +109,18 @@ async def test_one_failing_partition_does_not_affect_the_others(tmp_path: Path, 
                 await asyncio.to_thread(cluster[2].start)
                 await until(lambda: not gateway.spool.level.rows, "the spool is drained")
                 await until(lambda: gateway.link.away == 0, "all partitions are back")
-        found = await event_ids(kafka, topics)
-        assert set(found) == ids_of(*sent)
+            found = await event_ids(kafka, topics)
+            assert set(found) == ids_of(*sent)
+            # The comparison can fail: a row that its own acknowledgement does not delete is lost with its partition.
+            monkeypatch.setattr(Drain, "_may_send", lambda *_: True)
+            monkeypatch.setattr(Drain, "_send", careless)
+            async with running(replace(config, stop_timeout=1.0)) as gateway:
+                os.kill(cluster[2].pid, signal.SIGKILL)
+                await post(gateway, SICK)
+                await until(lambda: not gateway.spool.level.rows, "the spool is empty")
+            await asyncio.to_thread(cluster[2].stop)
+            await asyncio.to_thread(cluster[2].start)
+        assert set(await event_ids(kafka, topics)) == ids_of(*sent[:-1])
     finally:
         await asyncio.to_thread(beside_each_other, [one.stop for one in cluster])
 

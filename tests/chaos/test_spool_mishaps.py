@@ -13,7 +13,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from tests.chaos.cluster import filled
+from tests.chaos.disks import filled
 from tests.chaos.hand import World, world
 from tests.chaos.load import Fleet, Fleetwise
 from tests.integration.gateway.test_kafka_away import drained, paused, serve
@@ -84,12 +84,13 @@ async def counting(kafka: KafkaSettings, prefix: str, folder: Path) -> AsyncIter
         yield here
 
 
-async def differences(here: World, fleet: Fleet) -> list[str]:
+async def differences(here: World, *fleets: Fleet) -> list[str]:
     """Count everything; return where the tables differ from what was acknowledged."""
     await here.worked()
     table = Table(Query("session-hours"))
     table.add(orjson.dumps(row) for row in (await here.ledger()).rows.values())
-    return [str(one) for one in compare(fleet.truth, table.rows(time.time_ns()))] + await here.problems()
+    rows = list(table.rows(time.time_ns()))
+    return [str(one) for fleet in fleets for one in compare(fleet.truth, rows)] + await here.problems()
 
 
 @pytest.mark.parametrize("safeguard", ["kept", "removed"])

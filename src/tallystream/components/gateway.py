@@ -64,6 +64,7 @@ def run(
             dead_letters=settings.quota_dead_letters,
         ),
         ready_file=run_file,
+        embedded=settings.kafka is None,
     )
     raise_file_limit()
     harness.run("gateway", Gateway, config, ops=(settings.ops_host, ops_port))

@@ -23,6 +23,7 @@ from tallystream.schemas.versions import find_version
 from tallystream.streams.kafka.admin import administering
 from tallystream.streams.kafka.errors import TopicRecreatedError, unreachable
 from tallystream.streams.kafka.follower import FollowedBatch, TopicFollower
+from tallystream.streams.kafka.lifecycle import own_cancel_only
 from tallystream.streams.kafka.loops import run_loops
 from tallystream.streams.kafka.topic_setup import ensure
 from tallystream.streams.service.clock import Clock, SystemClock
@@ -77,7 +78,7 @@ class MetricsExporter:
         told = None
         while True:
             try:
-                await work()
+                await self._asked(work)
                 if once:
                     return
             except UnreachableError as exc:
@@ -87,6 +88,13 @@ class MetricsExporter:
                     log.warning("kafka_does_not_answer", error=exc.message)
                     told = now
             await asyncio.sleep(self._config.retry)
+
+    async def _asked(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            with own_cancel_only():
+                await work()
+        except KafkaError as exc:
+            raise unreachable(self._config.kafka, exc) from exc
 
     async def _open_ledger(self) -> None:
         try:

@@ -24,6 +24,9 @@ BACKLOG: Final = 1024
 HANDSHAKE_TIMEOUT: Final = 10.0
 PAUSE: Final = 0.1
 """Seconds between a failed accept and the next attempt."""
+QUIET: Final = 1.0
+"""Seconds without a request after which a connection may be closed for lack of file descriptors. The next one waits in
+the kernel's queue meanwhile, whereas one that was accepted just now is about to send its request."""
 RESERVED_FILES: Final = 256
 """File descriptors reserved for the spool, Kafka and the ops port."""
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -77,9 +80,11 @@ class Acceptor:
         self._crowded = LogThrottle(clock, "too_many_connections")
         self._sockets: list[socket.socket] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._handshakes: dict[asyncio.Task[None], None] = {}
-        self._open: dict[Peer, None] = {}
-        """Connections in the order of their last request."""
+        self._clock = clock
+        self._handshakes: dict[asyncio.Task[None], float] = {}
+        """When each was begun."""
+        self._open: dict[Peer, float] = {}
+        """Connections in the order of their last request, and when that began."""
         self.address = ("", 0)
 
     @property
@@ -129,7 +134,7 @@ class Acceptor:
         """Note that a connection has a request, which makes it the last idle one to be closed."""
         if peer in self._open:
             del self._open[peer]
-            self._open[peer] = None
+            self._open[peer] = self._clock.monotonic()
 
     def _close_sockets(self) -> None:
         for listening in self._sockets:
@@ -145,7 +150,7 @@ class Acceptor:
                 self._metrics.accepts_refused.inc()
                 self._refused.warning(error=errno.errorcode.get(exc.errno or 0, type(exc).__name__))
                 if exc.errno in _EXHAUSTED:
-                    self._make_room()
+                    self._make_room(QUIET)
                     await asyncio.sleep(PAUSE)
                 continue
             if self.connections >= self._limit and not self._make_room():
@@ -154,7 +159,7 @@ class Acceptor:
                 accepted.close()
                 continue
             task = loop.create_task(self._connect(accepted))
-            self._handshakes[task] = None
+            self._handshakes[task] = self._clock.monotonic()
             task.add_done_callback(self._connected)
 
     def _connected(self, task: asyncio.Task[None]) -> None:
@@ -184,13 +189,17 @@ class Acceptor:
             accepted.close()
             raise
         if not ended:
-            self._open[peer] = None
+            self._open[peer] = self._clock.monotonic()
 
-    def _make_room(self) -> bool:
-        """Close a connection that has never sent a request, else the oldest handshake, else the one idle longest."""
-        idle = [peer for peer in self._open if peer.idle]
+    def _make_room(self, quiet: float = 0.0) -> bool:
+        """Close a connection that has never sent a request, else the oldest handshake, else the one idle longest.
+
+        Only those that have been quiet for so many seconds. Return whether there was one.
+        """
+        before = self._clock.monotonic() - quiet
+        idle = [peer for peer, since in self._open.items() if peer.idle and since <= before]
         silent = next((peer for peer in idle if not peer.requested), None)
-        handshake = next(iter(self._handshakes), None)
+        handshake = next((task for task, since in self._handshakes.items() if since <= before), None)
         if silent is None and handshake is not None:
             self._handshakes.pop(handshake)
             handshake.cancel()

@@ -5,8 +5,9 @@ message, and only that message's own ack deletes it. Ids are never reused (AUTOI
 hit another message. Rows are indexed by topic and partition, so that an unavailable partition does not block the
 others.
 
-The file names its owner: the prefix from the beginning, and the cluster's id once Kafka has been reached. A file with
-neither was written by version 0.1; then the topics of its rows show the prefix.
+The file names its owner: the prefix from the beginning, and the cluster's id once Kafka has been reached; until then,
+the addresses at which it was to be reached. A file without a prefix was written by version 0.1; then the topics of its
+rows show the prefix.
 
 The same file holds the quarantine (requests that could not be authorized) and the activity counters.
 """
@@ -139,6 +140,8 @@ class SpoolFile:
         self.prefix = ""
         self.cluster_id = ""
         """"" until Kafka has been reached."""
+        self.addresses: frozenset[str] = frozenset()
+        """Where Kafka was to be reached; empty once it has been, and if nobody knows."""
         try:
             path.touch(mode=0o600)
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=patience)
@@ -172,6 +175,7 @@ class SpoolFile:
                 f"the spool {self.path} has format {known.get('format')}, this version reads {FORMAT}"
             )
         self.prefix, self.cluster_id = known.get("prefix", ""), known.get("cluster", "")
+        self.addresses = frozenset(known.get("addresses", "").split())
         self._measure()
 
     def _made(self) -> bool:
@@ -193,11 +197,13 @@ class SpoolFile:
         """Return whether it has neither messages nor requests in quarantine."""
         return not (self.level.rows or self.quarantine_level.rows)
 
-    def belong(self, prefix: str, cluster_id: str) -> None:
-        """Record the file's owner."""
+    def belong(self, prefix: str, cluster_id: str, addresses: Iterable[str] = ()) -> None:
+        """Record the file's owner; `addresses` replace the id of a cluster that has not been reached."""
+        found = frozenset(addresses)
+        owner = {"prefix": prefix, "cluster": cluster_id, "addresses": " ".join(sorted(found))}
         with self._transaction() as db:
-            db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", [("prefix", prefix), ("cluster", cluster_id)])
-        self.prefix, self.cluster_id = prefix, cluster_id
+            db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", owner.items())
+        self.prefix, self.cluster_id, self.addresses = prefix, cluster_id, found
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -41,6 +41,8 @@ class Owner:
     partition_of: Callable[[Message], int] = lambda _: -1
     last_met: str = ""
     """The cluster for which messages spooled before Kafka answers are presumably meant."""
+    addresses: frozenset[str] = frozenset()
+    """Where that cluster is to be reached. They name it in the spool until its id is known."""
 
 
 @dataclass(frozen=True)
@@ -285,10 +287,12 @@ class SpoolFiles:
     def _is_ours(self, file: SpoolFile) -> bool:
         if not file.prefix:  # of version 0.1
             return file.empty or self._for_us(file)
-        # A file without a cluster id was meant for the cluster that its gateway could not reach, which is ours.
-        return file.prefix == self.owner.prefix and (
-            not file.cluster_id or not self._cluster_id or file.cluster_id == self._cluster_id
-        )
+        if file.prefix != self.owner.prefix:
+            return False
+        if file.cluster_id:
+            return not self._cluster_id or file.cluster_id == self._cluster_id
+        # It was meant for a cluster that its gateway did not reach, which may be another than ours.
+        return not file.addresses or not file.addresses.isdisjoint(self.owner.addresses)
 
     def _for_us(self, file: SpoolFile) -> bool:
         return any(place.topic in self.owner.topics for place in file.places)
@@ -337,7 +341,8 @@ class SpoolFiles:
         if file.empty:
             was = file.cluster_id
             try:
-                file.belong(self.owner.prefix, self._cluster_id or self.owner.last_met)
+                known = self._cluster_id or self.owner.last_met
+                file.belong(self.owner.prefix, known, () if known else self.owner.addresses)
             except SpoolWriteError as exc:
                 self._why_none = str(exc)
                 file.close()

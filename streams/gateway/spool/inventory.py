@@ -27,6 +27,8 @@ class Listed:
     state: State
     prefix: str
     cluster_id: str
+    addresses: tuple[str, ...]
+    """Where its cluster was to be reached, while its id is not known."""
     messages: int | None
     held: int
     bytes: int
@@ -48,7 +50,7 @@ def inventory(directory: Path, prefix: str) -> list[Listed]:
     for path in damaged(directory):
         saved = salvage(path)
         size = path.stat().st_size
-        found.append(Listed(path, "damaged", "", "", len(saved.messages), len(saved.held), size))
+        found.append(Listed(path, "damaged", "", "", (), len(saved.messages), len(saved.held), size))
     return found
 
 
@@ -57,13 +59,14 @@ def _listed(path: Path, prefix: str) -> Listed:
     try:
         file = SpoolFile(path, patience=0.2)
     except SpoolWriteError:
-        return Listed(path, "unreadable", "", "", None, 0, path.stat().st_size)
+        return Listed(path, "unreadable", "", "", (), None, 0, path.stat().st_size)
     else:
         ours = file.prefix == prefix or not file.prefix
         state: State = "in use" if slot is None else "ours" if ours else "foreign"
         level, held = file.level, file.quarantine_level
         file.close()
-        return Listed(path, state, file.prefix, file.cluster_id, level.rows, held.rows, level.bytes + held.bytes)
+        addresses, size = tuple(sorted(file.addresses)), level.bytes + held.bytes
+        return Listed(path, state, file.prefix, file.cluster_id, addresses, level.rows, held.rows, size)
     finally:
         if slot is not None:
             slot.release()

@@ -20,8 +20,10 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
-from tests.chaos.cluster import ROOT, Cluster, Part, filled
+from tests.chaos.cluster import Cluster
+from tests.chaos.disks import filled
 from tests.chaos.load import Fleet, Fleetwise
+from tests.chaos.parts import ROOT, Part
 from tests.support.usage import Session, event
 from tests.support.waiting import eventually
 

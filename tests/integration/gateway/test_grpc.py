@@ -22,7 +22,7 @@ from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import CollectorRegistry
 from tests.conftest import SHARED
-from tests.integration.gateway.conftest import CLAUDE_ID, GUARDED_ID, REVOKED_ID, Deployment
+from tests.integration.gateway.conftest import CLAUDE_ID, GUARDED_ID, PATIENT, REVOKED_ID, Deployment
 from tests.integration.gateway.test_http import METRICS, TRACES, body, usage
 from tests.support.gateway import BEARER, INGEST_ID, config_of, connection, read_topic, running, write
 from tests.support.otlp_bodies import AT_NS, Group, codex_response, encode
@@ -43,7 +43,7 @@ WHO = ((CONNECTION_HEADER, INGEST_ID),)
 
 @pytest.fixture
 async def served(deployment: Deployment, tmp_path: Path) -> AsyncIterator[Gateway]:
-    async with running(config_of(deployment.kafka, deployment.prefix, tmp_path, grpc_port=0)) as one:
+    async with running(config_of(deployment.kafka, deployment.prefix, tmp_path, grpc_port=0, **PATIENT)) as one:
         yield one
 
 

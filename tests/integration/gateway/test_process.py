@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,11 +17,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.gateway.conftest import Deployment
 from tests.integration.gateway.test_kafka_away import HEADERS, body, ids_of, own, paused
-from tests.support.gateway import INGEST_ID, GatewayProcess, event_ids, logs_path, read_topic
+from tests.support.clock import HandClock
+from tests.support.gateway import INGEST_ID, GatewayProcess, config_of, event_ids, logs_path, read_topic, running
 from tests.support.otlp_bodies import SECRET
 from tests.support.waiting import until
 
 from tallystream.streams.embedded.broker import EmbeddedKafka
+from tallystream.streams.gateway.connections.activity import ActivityLog
 from tallystream.streams.kafka.topic_setup import ensure
 
 __all__ = ["own"]
@@ -33,6 +36,10 @@ def process(own: Deployment, tmp_path: Path) -> Iterator[GatewayProcess]:
     one.start()
     yield one
     one.end()
+
+
+def open_files(process: GatewayProcess) -> int:
+    return len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
 
 
 async def answered(http: aiohttp.ClientSession, process: GatewayProcess, content: bytes) -> int:
@@ -157,6 +164,22 @@ async def test_activity_counts_continue_after_a_restart(
     await until(one_key_with_both, "one gateway, one key, and a count that goes on")
 
 
+async def test_a_busy_connection_writes_one_activity_row_in_ten_seconds(own: Deployment, tmp_path: Path) -> None:
+    clock = HandClock()
+    async with running(config_of(own.kafka, own.prefix, tmp_path)) as gateway:
+        await until(lambda: gateway.link.live, "Kafka answers")
+        activity = ActivityLog(own.topics.activity.name, gateway.link, gateway.spool, clock)
+        await activity.load("busy")
+        for _ in range(3):
+            for _ in range(9):
+                activity.note("codex-7f3a", "logs", 5)
+                clock.seconds += 1.0
+                await activity.flush(due_only=True)
+            clock.seconds += 1.0
+    rows = [value for _, value in await read_topic(own.kafka, own.topics.activity) if value["gateway"] == "busy"]
+    assert [row["requests"] for row in rows] == [1, 10, 19]
+
+
 async def test_gateway_writes_no_secrets_and_no_content(
     own: Deployment, process: GatewayProcess, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
@@ -236,3 +259,19 @@ async def test_gateway_creates_missing_topics(
         await ensure(own.kafka, (topics.usage, topics.activity, topics.deadletters, topics.connections), seconds=5)
     finally:
         process.end()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of a running process can only be set on Linux")
+async def test_gateway_without_file_descriptors_counts_refused_connections_and_recovers(
+    own: Deployment, process: GatewayProcess, http: aiohttp.ClientSession
+) -> None:
+    await until(process.ready, "the gateway is ready")
+    _, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (open_files(process), hard))
+    waiting = [asyncio.create_task(answered(http, process, body(number))) for number in range(5)]
+    await until(lambda: "accept_refused" in process.log.read_text(), "the log names the refusal")
+    assert "EMFILE" in process.log.read_text()
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (hard, hard))
+    assert await asyncio.gather(*waiting) == [200] * 5
+    assert process.metric("tallystream_gateway_accepts_refused_total") > 0
+    assert set(await event_ids(own.kafka, own.topics)) == ids_of(*map(body, range(5)))

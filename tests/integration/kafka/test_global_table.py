@@ -110,6 +110,21 @@ async def test_highest_version_is_kept_and_a_restart_continues_reading(
         assert [key for key, _ in one.scan(b"r|", after=b"r|b")] == [b"r|d", b"r|f"]
 
 
+async def test_table_starts_again_although_a_scan_of_it_was_not_finished(
+    kafka: KafkaSettings, prefix: str, tmp_path: Path
+) -> None:
+    """Its reader may have failed, and be kept by the traceback."""
+    await create(kafka, prefix)
+    await write(kafka, prefix, ("a", "1 x"), ("b", "1 y"))
+    async with table(kafka, prefix, tmp_path) as (one, _):
+        scan = one.scan(b"r|")
+        assert next(scan)[0] == b"r|a"
+    await one.start()
+    assert rows(one) == {"a": "x", "b": "y"}
+    assert list(scan) == []
+    await one.stop()
+
+
 async def remove(kafka: KafkaSettings, topic: str) -> None:
     """Remove all records, as retention does."""
     async with admin(kafka) as client:

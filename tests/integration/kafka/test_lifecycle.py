@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from tallystream.streams.kafka.lifecycle import close, opened
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -47,6 +48,26 @@ async def test_aiokafka_itself_loses_a_cancel_during_close(kafka: KafkaSettings)
         for steps in range(1, 12)
     ]
     assert False in found
+
+
+@pytest.mark.parametrize("step", ["start", "close"])
+async def test_cancellation_by_the_library_is_an_error_of_the_client(kafka: KafkaSettings, step: str) -> None:
+    """It would end the caller's loop in silence, because nothing reports a cancelled task."""
+
+    class Cancelled(AIOKafkaAdminClient):  # type: ignore[misc]  # aiokafka has no types
+        async def start(self) -> None:
+            await super().start()
+            if step == "start":
+                raise asyncio.CancelledError
+
+        async def close(self) -> None:
+            await super().close()
+            if step == "close":
+                raise asyncio.CancelledError
+
+    with pytest.raises(KafkaError, match="cancelled"):
+        async with opened(Cancelled(**kafka.client())):
+            assert step == "close"
 
 
 async def test_client_that_fails_to_start_is_closed(kafka: KafkaSettings) -> None:

@@ -58,6 +58,22 @@ async def test_follower_whose_client_cancels_a_wait_raises_an_error(kafka: Kafka
             await asyncio.wait_for(polling, 30)
 
 
+@pytest.mark.parametrize(("ask", "name"), [("renew", "end_offsets"), ("begins", "beginning_offsets")])
+async def test_follower_whose_client_cancels_a_question_raises_an_error(
+    kafka: KafkaSettings, prefix: str, ask: str, name: str
+) -> None:
+    topic = f"{prefix}.followed"
+    await ensure(kafka, (TopicSpec(topic, 1),))
+    async with TopicFollower(kafka, (topic,), {}) as tail:
+
+        async def cancelled(_: object) -> None:
+            raise asyncio.CancelledError
+
+        setattr(tail._consumer, name, cancelled)
+        with pytest.raises(UnreachableError, match="cancelled"):
+            await getattr(tail, ask)()
+
+
 @pytest.mark.parametrize("task", ["_coordination_task", "_heartbeat_task"])
 async def test_election_member_with_a_lost_task_joins_again(kafka: KafkaSettings, prefix: str, task: str) -> None:
     topics = Topics(prefix, 1)

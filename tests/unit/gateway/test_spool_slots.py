@@ -18,6 +18,7 @@ from tallystream.streams.gateway.message import Message
 from tallystream.streams.gateway.spool import files
 from tallystream.streams.gateway.spool.file import ActivityRow, Held, SpoolFile
 from tallystream.streams.gateway.spool.files import Owner
+from tallystream.streams.gateway.spool.inventory import inventory
 from tallystream.streams.gateway.spool.salvage import salvage
 from tallystream.streams.gateway.spool.slots import Slot, damaged, slot_path, spools
 from tallystream.streams.gateway.spool.spool import Spool
@@ -296,6 +297,25 @@ async def test_messages_spooled_without_kafka_belong_to_the_last_known_cluster(t
     await back.claim("cluster-a")
     assert len(await rows_of(back)) == 4
     await back.close()
+
+
+async def test_messages_for_a_cluster_never_reached_wait_for_a_gateway_with_its_address(tmp_path: Path) -> None:
+    """Nobody knows the id of the cluster that was meant, and the gateway that comes next may have another one."""
+    meant = replace(OWNER, addresses=frozenset({"there-1:9092", "there-2:9092"}))
+    spool = await opened(tmp_path, meant)
+    await spool.put(numbered(4))
+    await spool.hold(*HELD)
+    await spool.close()
+    here = await opened(tmp_path, replace(OWNER, addresses=frozenset({"here:9092"})))
+    await here.claim("cluster-a")
+    assert (here.level.rows, here.quarantine_level.rows, here.surroundings.foreign_messages) == (0, 0, 5)
+    await here.close()
+    (listed,) = [one for one in inventory(tmp_path, PREFIX) if one.messages]
+    assert (listed.cluster_id, listed.addresses) == ("", ("there-1:9092", "there-2:9092"))
+    there = await opened(tmp_path, replace(OWNER, addresses=frozenset({"there-2:9092", "there-3:9092"})))
+    await there.claim("cluster-b")
+    assert (len(await rows_of(there)), there.quarantine_level.rows) == (4, 1)
+    await there.close()
 
 
 async def test_other_cluster_at_the_same_address_gets_no_messages_of_the_first(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tallystream.streams.gateway.spool.inventory import Listed
 
 STATES = {
-    "ours": "drained by a gateway of this deployment",
+    "ours": "of this prefix: drained by a gateway of its cluster",
     "in use": "a gateway has it open",
     "foreign": "of another prefix or cluster: kept, never sent",
     "damaged": "set aside: SQLite calls it damaged",
@@ -45,7 +45,8 @@ def list_(json: JsonOption = False, data_dir: DataDir = None) -> None:
         table.add_column(name, justify="right" if name in ("MESSAGES", "QUARANTINE") else "left", no_wrap=True)
     for one in found:
         numbers = [f"{one.messages:,}", f"{one.held:,}"] if one.messages is not None else ["?", "?"]
-        table.add_row(*map(Text, (one.path.name, one.state, one.prefix, one.cluster_id, *numbers)))
+        cluster = one.cluster_id or ",".join(one.addresses)
+        table.add_row(*map(Text, (one.path.name, one.state, one.prefix, cluster, *numbers)))
     console.print(table)
     for state in dict.fromkeys(one.state for one in found):
         console.print(f"{state}: {STATES[state]}", style="dim")
@@ -88,6 +89,7 @@ def _document(one: Listed) -> dict[str, Any]:
         "state": one.state,
         "prefix": one.prefix,
         "cluster_id": one.cluster_id,
+        "addresses": list(one.addresses),
         "messages": one.messages,
         "quarantine": one.held,
         "bytes": one.bytes,
