@@ -58,7 +58,7 @@ def hour_of(*partials: dict[str, Any]) -> dict[str, Any]:
     document = kind.build(kept, key)
     assert document is not None
     (record,) = document.records
-    return record
+    return dict(record)
 
 
 def test_agents_of_an_hour_add_up_to_it_whichever_release_wrote_its_rows() -> None:
