@@ -1,10 +1,11 @@
-"""What reading witnesses costs the gateway: decoding recorded traffic with and without, turn by turn.
+"""What reading witnesses costs the gateway, with recorded traffic of clients, with and without, turn by turn.
 
     python -m benchmarks.witnesses FOLDER [--turns 9] [--report docs/benchmarks.md]
 
-FOLDER holds recorded runs of clients with all their signals (`tests/support/replay.py` has the format). Decoding and
-making messages is about half of the gateway's work for a request, and the only part that witnesses change; so half of
-what is printed here is an upper bound of what they add to a gateway.
+FOLDER holds recorded runs of clients with all their signals (`tests/support/replay.py` has the format). `decoding` is
+the part that witnesses change, by itself: decoding and making messages. `gateway` is two gateways, one of them with
+TALLYSTREAM_COVERAGE=false, on a Kafka of their own, which get all requests as they were recorded; what is counted is
+the CPU time of each process.
 """
 
 from __future__ import annotations

@@ -70,7 +70,8 @@ class Partial:
 
     def dump(self) -> bytes:
         """Return the row of the store; money is text, because it may exceed the 64 bits that orjson writes."""
-        agents = self.agents and {agent: list(map(str, part)) for agent, part in self.agents.items()}
+        parts = self.agents
+        agents = None if parts is None else {agent: list(map(str, part)) for agent, part in parts.items()}
         return orjson.dumps((self.version, list(map(str, self.sums)), agents))
 
     @classmethod
