@@ -59,13 +59,16 @@ def json_rows(table: Table, now_ns: int) -> Iterator[str]:
     pick = itemgetter(*table.places(names))
     texts, attributions = _Kept(_json), _Kept(lambda named: _json(_attribution(table, named)))
     text, attribution = texts.__getitem__, "null"
+    own = len(table.dimensions) - (0 if table.query.by else len(table.attributed_by))
+    """Dimensions with a field of their own; the others are in the attribution."""
     for key, *counts, cost, reported, final, version, sessions, share, children in table.known(now_ns):
         if table.attributed_by:
             attribution = attributions[table.attributed(key)]
         yield filled(
             *pick(
                 (
-                    *map(text, key),
+                    *map(text, key[:own]),
+                    *key[own:],
                     *counts,
                     "null" if cost is None else f'"{cost}"',
                     "null" if reported is None else f'"{reported}"',
