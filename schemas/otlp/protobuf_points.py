@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from google.protobuf.message import DecodeError
 
 from tallystream.schemas.otlp import wire
+from tallystream.schemas.otlp.attributes import message_value
 from tallystream.schemas.otlp.limits import DecodingBudget, Limits
 from tallystream.schemas.otlp.points import CUMULATIVE, MetricPoint
 from tallystream.schemas.otlp.protobuf_frames import Frames, refuse_other_shapes
@@ -18,7 +19,7 @@ from tallystream.schemas.otlp.protobuf_messages import (
     NumberPointMessage,
     ResourceMessage,
 )
-from tallystream.schemas.otlp.protobuf_records import message_value, resource_attributes
+from tallystream.schemas.otlp.protobuf_records import resource_attributes
 from tallystream.schemas.otlp.records import Value
 
 _SUM: Final = 7
