@@ -36,7 +36,7 @@ def extensions() -> list[object]:
     """Return the extension modules; mypyc names each as Python imports it, so it is run in the package's folder."""
     from mypyc.build import mypycify
 
-    paths = [os.path.join("src/tallystream", path) for path in COMPILED]
+    paths = [f"src/tallystream/{path}" for path in COMPILED]
     found: list[object] = mypycify(
         ["--ignore-missing-imports", "--follow-imports=silent", *paths], opt_level="3", debug_level="0"
     )
