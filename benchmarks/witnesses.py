@@ -47,7 +47,7 @@ TURN = 1_500
 
 def bodies_of(folder: Path) -> dict[str, list[Body]]:
     """Return the requests by client, the first part of each run's name."""
-    found = defaultdict(list)
+    found: dict[str, list[Body]] = defaultdict(list)
     for run in sorted(one for one in folder.iterdir() if (one / "truth.json").exists()):
         found[run.name.partition("-")[0]] += [body for body in Capture(run).bodies() if body.signal in SIGNALS]
     return found
