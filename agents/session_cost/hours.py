@@ -16,6 +16,7 @@ changed nothing (a duplicate). So two owners may have one partial in two version
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from operator import add, sub
 from typing import Any
 
@@ -63,6 +64,9 @@ class Partial:
         if self.agents is None:
             return
         part = self.agents.get(agent)
+        if len(self.agents) == (part is not None):  # of one agent, as most are: its part is the whole
+            self.agents[agent] = self.sums
+            return
         if part is None and len(self.agents) == MAX_AGENTS:
             self.agents = None
         else:
@@ -70,16 +74,26 @@ class Partial:
 
     def dump(self) -> bytes:
         """Return the row of the store; money is text, because it may exceed the 64 bits that orjson writes."""
-        parts = self.agents
+        parts, sums = self.agents, list(map(str, self.sums))
         agents = None if parts is None else {agent: list(map(str, part)) for agent, part in parts.items()}
-        return orjson.dumps((self.version, list(map(str, self.sums)), agents))
+        return orjson.dumps((self.version, sums, next(iter(parts)) if parts and len(parts) == 1 else agents))
 
     @classmethod
     def load(cls, raw: bytes) -> Partial:
         """Load what `dump` wrote."""
-        version, sums, agents = orjson.loads(raw)
+        version, texts, agents = orjson.loads(raw)
+        sums = s.widened(map(int, texts))
+        if isinstance(agents, str):
+            return cls(version, sums, {agents: sums})
         parts = agents and {agent: s.widened(map(int, part)) for agent, part in agents.items()}
-        return cls(version, s.widened(map(int, sums)), parts)
+        return cls(version, sums, parts)
+
+
+@lru_cache(10_000)
+def _named(attribution: str) -> tuple[str, str]:
+    """Return the team and the agent of an attribution, empty where it names none."""
+    found = orjson.loads(attribution)
+    return found.get("team") or "", found.get("agent") or ""
 
 
 class HourSums:
@@ -116,10 +130,9 @@ class HourSums:
             if now == then and bucket not in lowered:
                 continue
             before[bucket] = now
-            named = orjson.loads(bucket[4])
-            partial = self._partial((connection, bucket[0], named.get("team") or "", hour))
-            gained = now if then is None else tuple(map(sub, now, then))
-            partial.add(named.get("agent") or "", gained)
+            team, agent = _named(bucket[4])
+            partial = self._partial((connection, bucket[0], team, hour))
+            partial.add(agent, now if then is None else tuple(map(sub, now, then)))
             partial.version = max(partial.version, version)
 
     def _partial(self, key: HourKey) -> Partial:
@@ -223,6 +236,15 @@ def hour_key_of(p: int, key: bytes) -> HourKey | None:
 def to_row(p: int, key: HourKey, partial: Partial) -> bytes:
     """Return a `schemas.rows.HourCost`."""
     connection, model, team, hour = key
+    sums = s.to_fields(partial.sums)
+    agents = None
+    if partial.agents is not None:
+        one = len(partial.agents) == 1
+        agents = [
+            {"agent": agent or None, **(sums if one else s.to_fields(part))}
+            for agent, part in sorted(partial.agents.items())
+            if part[s.REQUESTS]  # else they were all taken back
+        ]
     return orjson.dumps(
         {
             "partition": p,
@@ -231,12 +253,7 @@ def to_row(p: int, key: HourKey, partial: Partial) -> bytes:
             "model": model,
             "team": team or None,
             "version": split_version(partial.version),
-            **s.to_fields(partial.sums),
-            "agents": None if partial.agents is None else _agents(partial.agents),
+            **sums,
+            "agents": agents,
         }
     )
-
-
-def _agents(parts: Mapping[str, Sequence[int]]) -> list[dict[str, Any]]:
-    """Return a list of `schemas.rows.AgentCost` by name; an agent whose requests were all taken back is not in it."""
-    return [{"agent": agent or None, **s.to_fields(part)} for agent, part in sorted(parts.items()) if part[s.REQUESTS]]
