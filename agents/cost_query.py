@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 import orjson
 
-from tallystream.agents.cost_sums import BucketPart, CostPart, CostSums
+from tallystream.agents.cost_sums import SUMMED, BucketPart, CostPart, CostSums
 from tallystream.agents.seen_share import SeenCounter, SessionName, SessionTokens, seen_share
 from tallystream.agents.session_tree import SessionTree
 from tallystream.schemas.errors import UsageError
@@ -32,6 +33,8 @@ FIELDS = (
 )  # fmt: skip
 """Fields of a table row, in their order; `hour` only in views by hour."""
 
+KNOWN = (*SUMMED, "sessions", "seen_share", "children")
+"""What a row has besides its key and its attribution."""
 _BUCKET = ("model", "service_tier", "book")
 VIEWS: Mapping[str, tuple[str, ...]] = {
     "sessions": ("connection_id", "client", "session_id", *_BUCKET, *ATTRIBUTION_KEYS),
@@ -174,10 +177,10 @@ class Table:
         self._groups: dict[tuple[Any, ...], CostSums] = {}
         wanted = query.dimensions
         self._of_row = tuple(name for name in wanted if name in _ROW)
-        self._of_attribution = tuple(name for name in wanted if name in _ATTRIBUTION)
+        self.attributed_by = tuple(name for name in wanted if name in _ATTRIBUTION)
         self._of_bucket = tuple(name for name in wanted if name not in _ROW and name not in _ATTRIBUTION)
-        self.dimensions = (*self._of_row, *self._of_bucket, *self._of_attribution)
-        """The dimensions of the rows, in the order of `Part.key`."""
+        self.dimensions = (*self._of_row, *self._of_bucket, *self.attributed_by)
+        """The dimensions of the rows, in the order of `Part.key`; last are `attributed_by`, keys of attributions."""
         self._since = None if query.since is None else _bound(query.since)
         self._until = None if query.until is None else _bound(query.until)
         head, mark, tail = (query.session or "").partition("…")
@@ -292,8 +295,8 @@ class Table:
     def _part(self, of_row: tuple[Any, ...], bucket: Mapping[str, Any]) -> BucketPart:
         """Return the contribution of a bucket and the key of its group."""
         key = of_row + tuple(map(bucket.get, self._of_bucket))
-        if self._of_attribution:
-            key += tuple(map((bucket.get("attribution") or {}).get, self._of_attribution))
+        if self.attributed_by:
+            key += tuple(map((bucket.get("attribution") or {}).get, self.attributed_by))
         counts = counts_of(bucket)
         if type(sum(counts)) is not int:
             raise TypeError("counts are whole numbers")
@@ -307,29 +310,65 @@ class Table:
 
     def rows(self, now_ns: int) -> Iterator[dict[str, Any]]:
         """Return the rows: by hour if the view has hours, else the most expensive first; `now_ns` decides `final`."""
-        yield from self._rows(sorted(self._groups.items(), key=self._order), now_ns)
+        yield from self._rows(self._sorted(), now_ns)
 
     def _rows(self, groups: Iterable[tuple[tuple[Any, ...], CostSums]], now_ns: int) -> Iterator[dict[str, Any]]:
+        fields = self.query.fields
+        pick = itemgetter(*self.places(fields))
+        attributions: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for key, *more in self._known(groups, now_ns):
+            attribution = None
+            if self.attributed_by:
+                named = self.attributed(key)
+                attribution = attributions.get(named)
+                if attribution is None:
+                    pairs = zip(self.attributed_by, named, strict=True)
+                    attribution = attributions[named] = {name: value for name, value in pairs if value is not None}
+            yield dict(zip(fields, pick((*key, *more, attribution, None)), strict=True))
+
+    def known(self, now_ns: int) -> Iterator[tuple[Any, ...]]:
+        """Return what `rows` has, each row as a tuple of its key (in the order of `dimensions`) and values of KNOWN."""
+        return self._known(self._sorted(), now_ns)
+
+    def _known(self, groups: Iterable[tuple[tuple[Any, ...], CostSums]], now_ns: int) -> Iterator[tuple[Any, ...]]:
         last_final = _last_final(now_ns)
-        template = dict.fromkeys(self.query.fields)
-        named = [(place, name) for place, name in enumerate(self.dimensions) if name in template]
-        named += [(self.dimensions.index(GROUPINGS[name]), name) for name in self.query.by]
-        first = len(self.dimensions) - len(self._of_attribution)
+        sessions, share, children = None, None, None
         for key, sums in groups:
-            row = template.copy()
-            for place, name in named:
-                row[name] = key[place]
-            sums.fill(row, last_final)
-            if self._of_attribution:
-                pairs = zip(self._of_attribution, key[first:], strict=True)
-                row["attribution"] = {name: value for name, value in pairs if value is not None}
             if sums.sessions is not None:
-                row["sessions"] = sums.sessions if isinstance(sums.sessions, int) else len(sums.sessions)
-            if self.query.shares:
-                row["seen_share"] = seen_share(self.seen[one] for one in self._members(key) if one in self.seen)
+                sessions = sums.sessions if isinstance(sums.sessions, int) else len(sums.sessions)
+            if self.seen and self.query.shares:
+                share = seen_share(self.seen[one] for one in self._members(key) if one in self.seen)
             if self._tree is not None:
-                row["children"] = sorted(self._children.get(key, ()))
-            yield row
+                children = sorted(self._children.get(key, ()))
+            yield (key, *sums.values(last_final), sessions, share, children)
+
+    def attributed(self, key: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the part of a row's key that is its attribution."""
+        return key[len(key) - len(self.attributed_by) :]
+
+    def places(self, names: Iterable[str]) -> list[int]:
+        """Return where each of these is in (*key, *KNOWN, attribution, None), which ends with what rows do not have."""
+        said = (*self.dimensions, *KNOWN, "attribution", None)
+        alias = {name: GROUPINGS[name] for name in self.query.by}
+        found = (alias.get(name, name) for name in names)
+        return [said.index(name) if name in said else len(said) - 1 for name in found]
+
+    def _sorted(self) -> list[tuple[tuple[Any, ...], CostSums]]:
+        """Return the groups in the order of rows. Names decide between few of them, and are compared only there."""
+        at = self._place.get("hour")
+        ranked = [
+            (key[at] if at is not None else "", not sums.priced, -sums.cost, -sums.counts[_TOTAL], place, key, sums)
+            for place, (key, sums) in enumerate(self._groups.items())
+        ]
+        ranked.sort()
+        groups = [(one[5], one[6]) for one in ranked]
+        begin = 0
+        for place in range(1, len(ranked) + 1):
+            if place == len(ranked) or ranked[place][:4] != ranked[begin][:4]:
+                if place - begin > 1:
+                    groups[begin:place] = sorted(groups[begin:place], key=self._order)
+                begin = place
+        return groups
 
     def page(self, now_ns: int, limit: int) -> TablePage:
         """Return the first `limit` rows (0: all), and facts about all rows."""
@@ -337,10 +376,7 @@ class Table:
         still = sum(sums.hour > last_final for sums in self._groups.values())
         at = self._place.get("connection_id")
         connections = len({None if at is None else key[at] for key in self._groups})
-        if limit:
-            first = nsmallest(limit, self._groups.items(), key=self._order)
-        else:
-            first = sorted(self._groups.items(), key=self._order)
+        first = nsmallest(limit, self._groups.items(), key=self._order) if limit else self._sorted()
         return TablePage(list(self._rows(first, now_ns)), len(self._groups), still, connections)
 
     def totals(self, now_ns: int) -> dict[str, Any]:
@@ -348,7 +384,7 @@ class Table:
         total = CostSums()
         for sums in self._groups.values():
             total.merge(sums)
-        return total.fill({}, _last_final(now_ns))
+        return dict(zip(SUMMED, total.values(_last_final(now_ns)), strict=True))
 
     def _order(self, item: tuple[tuple[Any, ...], CostSums]) -> tuple[Any, ...]:
         key, sums = item

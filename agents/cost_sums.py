@@ -14,6 +14,8 @@ from tallystream.schemas.rows import SUM_COUNTS
 
 BucketPart = tuple[tuple[Any, ...], tuple[int, ...], int | None, int | None]
 """A bucket's contribution: key of its group, counts, cost and reported cost in pico-dollars."""
+SUMMED = (*SUM_COUNTS, "cost_usd", "reported_cost_usd", "final", "version")
+"""The fields of a row that are summed, in the order of `CostSums.values`."""
 _ZEROS = (0,) * len(SUM_COUNTS)
 _OLDEST = [-1, -1]
 
@@ -65,14 +67,15 @@ class CostSums:
         self.hour = max(self.hour, other.hour)
         self.version = max(self.version, other.version)
 
-    def fill(self, row: dict[str, Any], last_final: str) -> dict[str, Any]:
-        """Set the summed fields of a row and return it; `last_final` is the newest hour that is final."""
-        row.update(zip(SUM_COUNTS, self.counts, strict=True))
-        row["cost_usd"] = to_usd(self.cost) if self.priced else None
-        row["reported_cost_usd"] = to_usd(self.reported) if self.reports else None
-        row["final"] = self.hour <= last_final
-        row["version"] = self.version
-        return row
+    def values(self, last_final: str) -> tuple[Any, ...]:
+        """Return the values of the fields SUMMED; `last_final` is the newest hour that is final."""
+        return (
+            *self.counts,
+            to_usd(self.cost) if self.priced else None,
+            to_usd(self.reported) if self.reports else None,
+            self.hour <= last_final,
+            self.version,
+        )
 
 
 class CostPart(NamedTuple):

@@ -168,9 +168,9 @@ def sample(server: Server, load: Load, seconds: float) -> Sample:
 
 
 @contextmanager
-def gateway(kafka: KafkaSettings, prefix: str, directory: Path) -> Iterator[Server]:
-    """Run our gateway in its default configuration."""
-    process = GatewayProcess(kafka, prefix, directory / "gateway")
+def gateway(kafka: KafkaSettings, prefix: str, directory: Path, **environment: str) -> Iterator[Server]:
+    """Run our gateway in its default configuration, but for what `environment` sets."""
+    process = GatewayProcess(kafka, prefix, directory / "gateway", **environment)
     process.start()
     try:
         os.sched_setaffinity(process.pid, {0})

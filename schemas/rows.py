@@ -95,6 +95,13 @@ class SessionHourCost(BaseModel):
     buckets: list[CostBucket]
 
 
+class AgentCost(Sums):
+    """The part of an HourCost that one agent used."""
+
+    agent: str | None
+    """As in the attribution; null: of requests that name none."""
+
+
 class HourCost(Sums):
     """The share of one partition in (connection, hour, model, team); key `partition|connection_id|hour|model|team`.
 
@@ -107,3 +114,6 @@ class HourCost(Sums):
     model: str
     team: str | None
     version: Version
+    agents: list[AgentCost] | None = None
+    """The row by agent: these add up to the row. Null: not told apart, because the row has more than 100 agents or was
+    written by a release that did not tell."""

@@ -5,6 +5,9 @@ them in the local store, written in the same step, and is in no changelog: whoev
 again, row by row. What leaves is the absolute sum, never a difference; readers add the partials of all partitions.
 Its version is the highest of its session-hours' when it changed.
 
+A partial is told apart by agent inside its row, not by its key: a row in the place of one of a release that knew no
+agents replaces it, so that no request is in two rows whichever release wrote last (docs/adr/0014).
+
 What a partial says is a function of the session-hours, its version is not quite: who folded every message knows in
 which one a sum changed; who recovered has seen only some of the rows, and may take a later message for it, one that
 changed nothing (a duplicate). So two owners may have one partial in two versions, and the higher one stays (`holds`).
@@ -13,6 +16,7 @@ changed nothing (a duplicate). So two owners may have one partial in two version
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from operator import add, sub
 from typing import Any
 
@@ -27,7 +31,10 @@ from tallystream.schemas.versions import find_version, supersedes
 from tallystream.streams.runtime.changelog import DERIVED, Row, split_version
 from tallystream.streams.runtime.fold import Replacement
 
-FORMAT = b"hours/1"
+FORMAT = b"hours/2"
+MAX_AGENTS = 100
+"""Agents that a partial is told apart by. With more it is not told apart at all, so that what its row says does not
+depend on which agents came first, and a row stays below 200 kB whatever clients send as a name."""
 MAX_CACHE = 10_000
 """Decoded partials kept, a partition."""
 
@@ -37,23 +44,56 @@ Read = Callable[[bytes], bytes | None]
 
 
 class Partial:
-    """One partial: `sums` in the order of `sums`, `version` that of the message that changed it last."""
+    """One partial: `sums` in the order of `sums`, `version` that of the message that changed it last.
 
-    __slots__ = ("sums", "version")
+    `agents` are the parts of `sums` by agent (empty: none), None when there are more than MAX_AGENTS.
+    """
 
-    def __init__(self, version: int = -1, sums: list[int] | None = None) -> None:
+    __slots__ = ("agents", "sums", "version")
+
+    def __init__(
+        self, version: int = -1, sums: list[int] | None = None, agents: dict[str, list[int]] | None = None
+    ) -> None:
         self.version = version
         self.sums = s.zero() if sums is None else sums
+        self.agents = {} if sums is None else agents
+
+    def add(self, agent: str, gained: Sequence[int]) -> None:
+        """Add what an agent's requests have gained."""
+        self.sums = list(map(add, self.sums, gained))
+        if self.agents is None:
+            return
+        part = self.agents.get(agent)
+        if len(self.agents) == (part is not None):  # of one agent, as most are: its part is the whole
+            self.agents[agent] = self.sums
+            return
+        if part is None and len(self.agents) == MAX_AGENTS:
+            self.agents = None
+        else:
+            self.agents[agent] = list(gained if part is None else map(add, part, gained))
 
     def dump(self) -> bytes:
         """Return the row of the store; money is text, because it may exceed the 64 bits that orjson writes."""
-        return orjson.dumps((self.version, list(map(str, self.sums))))
+        parts, sums = self.agents, list(map(str, self.sums))
+        agents = None if parts is None else {agent: list(map(str, part)) for agent, part in parts.items()}
+        return orjson.dumps((self.version, sums, next(iter(parts)) if parts and len(parts) == 1 else agents))
 
     @classmethod
     def load(cls, raw: bytes) -> Partial:
         """Load what `dump` wrote."""
-        version, sums = orjson.loads(raw)
-        return cls(version, s.widened(map(int, sums)))
+        version, texts, agents = orjson.loads(raw)
+        sums = s.widened(map(int, texts))
+        if isinstance(agents, str):
+            return cls(version, sums, {agents: sums})
+        parts = agents and {agent: s.widened(map(int, part)) for agent, part in agents.items()}
+        return cls(version, sums, parts)
+
+
+@lru_cache(10_000)
+def _named(attribution: str) -> tuple[str, str]:
+    """Return the team and the agent of an attribution, empty where it names none."""
+    found = orjson.loads(attribution)
+    return found.get("team") or "", found.get("agent") or ""
 
 
 class HourSums:
@@ -90,10 +130,9 @@ class HourSums:
             if now == then and bucket not in lowered:
                 continue
             before[bucket] = now
-            team = orjson.loads(bucket[4]).get("team") if '"team"' in bucket[4] else None
-            partial = self._partial((connection, bucket[0], team or "", hour))
-            gained = now if then is None else map(sub, now, then)
-            partial.sums = list(map(add, partial.sums, gained))
+            team, agent = _named(bucket[4])
+            partial = self._partial((connection, bucket[0], team, hour))
+            partial.add(agent, now if then is None else tuple(map(sub, now, then)))
             partial.version = max(partial.version, version)
 
     def _partial(self, key: HourKey) -> Partial:
@@ -152,7 +191,12 @@ def holds(row: bytes | None, wanted: bytes) -> bool:
     if row == wanted:
         return True
     version = find_version(row)
-    return version is not None and supersedes(version, find_version(wanted)) and _content(row) == _content(wanted)
+    if version is None or not supersedes(version, find_version(wanted)):
+        return False
+    said, ours = _content(row), _content(wanted)
+    if said and ours and said["agents"] is None:
+        ours["agents"] = None  # an earlier release's row has the same sums: when they change, it is replaced
+    return said == ours
 
 
 _DEFAULTS = {name: field.default for name, field in HourCost.model_fields.items() if not field.is_required()}
@@ -192,6 +236,15 @@ def hour_key_of(p: int, key: bytes) -> HourKey | None:
 def to_row(p: int, key: HourKey, partial: Partial) -> bytes:
     """Return a `schemas.rows.HourCost`."""
     connection, model, team, hour = key
+    sums = s.to_fields(partial.sums)
+    agents = None
+    if partial.agents is not None:
+        one = len(partial.agents) == 1
+        agents = [
+            {"agent": agent or None, **(sums if one else s.to_fields(part))}
+            for agent, part in sorted(partial.agents.items())
+            if part[s.REQUESTS]  # else they were all taken back
+        ]
     return orjson.dumps(
         {
             "partition": p,
@@ -200,6 +253,7 @@ def to_row(p: int, key: HourKey, partial: Partial) -> bytes:
             "model": model,
             "team": team or None,
             "version": split_version(partial.version),
-            **s.to_fields(partial.sums),
+            **sums,
+            "agents": agents,
         }
     )

@@ -38,9 +38,9 @@ MOST: Final = 2**43
 """Limit of a count: a million of them still fit into 64 bits."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Statement:
-    """What one metric point or span says."""
+    """What one metric point or span says. Never changed; frozen would make creating it three times as slow."""
 
     id: str
     """Equal for every copy. Of a cumulative metric: equal for all points of a series since the same start."""
@@ -71,6 +71,10 @@ class Witnesses:
     left_out: int = 0
     """Statements that cannot be read, or exceed MAX_STATEMENTS."""
     _number: int = 0
+    _resource: Mapping[str, Value] = field(default_factory=dict)
+    """Of the point read last: those of one resource follow each other."""
+    _origin: tuple[str | None, str | None, str | None] = (None, None, None)
+    """Its instance, host and version."""
 
     def add(self, client: str, version: str, session_id: str, statement: Statement) -> None:
         """Add a statement, unless it says nothing."""
@@ -107,25 +111,29 @@ class Witnesses:
     def point(self, point: MetricPoint) -> None:
         """Add what a point of one of METRICS says."""
         rule = _METRICS[point.metric]
-        side = rule.sides.get(text(point.attributes.get(rule.kind)) or "")
+        values = point.attributes
+        side = rule.sides.get(text(values.get(rule.kind)) or "")
         if side is None:
             return
         value = _count(point.value)
         if value is None:
             self.left_out += 1
             return
-        series: list[Value] = [point.metric, *_series(point), point.start_ns]
-        said = Statement(
-            identity(*series) if point.cumulative else identity(*series, point.time_ns),
-            "metrics",
-            point.time_ns,
-            point.cumulative,
-            value if side == "input" else 0,
-            value if side == "output" else 0,
-        )
-        session = point.attributes.get("session.id")
+        if point.resource is not self._resource:
+            self._resource = point.resource
+            self._origin = _origin(point.resource)
+        *where, version = self._origin
+        series: list[Value] = [point.metric, *where, *_series(values), point.start_ns]
+        if not point.cumulative:
+            series.append(point.time_ns)
+        sent, received = (value, 0) if side == "input" else (0, value)
+        said = Statement(identity(*series), "metrics", point.time_ns, point.cumulative, sent, received)
+        session = values.get("session.id")
         self.add(
-            rule.client, _version(point.resource, point.attributes), session if isinstance(session, str) else "", said
+            rule.client,
+            version or text(values.get("app.version")) or "",
+            session if isinstance(session, str) else "",
+            said,
         )
 
 
@@ -189,12 +197,18 @@ _METRICS: Final = {
 METRICS: Final = frozenset(_METRICS)
 
 
-def _series(point: MetricPoint) -> list[Value]:
-    """Return what tells a series from others: all its attributes, and where it was recorded."""
-    found: list[Value] = [text(point.resource.get(name)) for name in ("service.instance.id", "host.name")]
-    for name in sorted(point.attributes.names()):
-        value = point.attributes.get(name)
-        found += [bounded(name), bounded(value) if isinstance(value, str) else repr(value)]
+def _origin(resource: Mapping[str, Value]) -> tuple[str | None, str | None, str | None]:
+    """Return the instance, host and version that a resource names."""
+    instance, host, version = map(resource.get, ("service.instance.id", "host.name", "service.version"))
+    return text(instance), text(host), text(version)
+
+
+def _series(values: Mapping[str, Value]) -> list[Value]:
+    """Return what tells a series from others of the same metric and origin: all its attributes."""
+    found: list[Value] = []
+    for name in sorted(values):
+        value = values[name]
+        found += (bounded(name), bounded(value) if isinstance(value, str) else repr(value))
     return found
 
 
@@ -206,9 +220,10 @@ def _count(value: Value) -> int | None:
     """Return a count of tokens, 0 when it is absent; None when it is not a whole number that fits."""
     if value is None:
         return 0
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MOST or value != int(value):
+    if (type(value) is not int and type(value) is not float) or not 0 <= value < MOST:
         return None
-    return int(value)
+    whole = int(value)
+    return whole if whole == value else None
 
 
 def _fits(session_id: str) -> bool:

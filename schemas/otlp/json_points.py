@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from tallystream.schemas.errors import InvalidBodyError, TooManyElementsError
-from tallystream.schemas.otlp.attributes import JsonAttributes
 from tallystream.schemas.otlp.json_frames import Part, walk
 from tallystream.schemas.otlp.json_values import (
     any_value,
@@ -70,7 +69,8 @@ def _points(
             continue
         value = _value(point)
         if value is not None and len(values) <= budget.limits.attributes:
-            yield MetricPoint(name, cumulative, *times, value, resource, JsonAttributes(values, any_value))
+            shown = {key: None if found is None else any_value(found) for key, found in values.items()}
+            yield MetricPoint(name, cumulative, *times, value, resource, shown)
 
 
 def _value(point: dict[str, Any]) -> float | None:

@@ -78,8 +78,9 @@ _MESSAGES: dict[str, dict[int, str]] = {
     "ScopeSpans": {1: "Scope scope", 2: "repeated bytes records"},
     "ResourceSpans": {1: "Resource resource", 2: "repeated ScopeSpans scopes"},
     "SpansRequest": {1: "repeated ResourceSpans resources"},
-    "Points": {1: "repeated bytes points"},
+    "Points": {1: "repeated bytes points", 2: "int32 temporality"},
     "Metric": {
+        1: "bytes name",
         5: "Points gauge",
         7: "Points sum",
         9: "Points histogram",
@@ -157,6 +158,8 @@ SpansRequest: Any = _classes["SpansRequest"]
 SpanIdsMessage: Any = _classes["SpanIds"]
 SpanMessage: Any = _classes["Span"]
 MetricsRequest: Any = _classes["MetricsRequest"]
+MetricMessage: Any = _classes["Metric"]
+ResourceMessage: Any = _classes["Resource"]
 NumberPointMessage: Any = _classes["NumberPoint"]
 HistogramPointMessage: Any = _classes["HistogramPoint"]
 ExportResponse: Any = _classes["Response"]

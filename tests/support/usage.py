@@ -33,6 +33,7 @@ class Session:
     session_id: str
     team: str | None
     repo: str
+    agent: str | None = None
 
     @property
     def key(self) -> bytes:
@@ -41,7 +42,8 @@ class Session:
 
     @property
     def attribution(self) -> dict[str, str]:
-        return {"repo": self.repo, **({"team": self.team} if self.team else {})}
+        named = {"repo": self.repo, "team": self.team, "agent": self.agent}
+        return {name: value for name, value in named.items() if value}
 
     def message(self, events: list[Event]) -> bytes:
         """Return a UsageBatch."""
@@ -136,6 +138,8 @@ class Truth:
     lines: dict[tuple[str, str, str, str | None], Line] = field(default_factory=lambda: defaultdict(Line))
     hours: dict[tuple[str, str, str | None], Line] = field(default_factory=lambda: defaultdict(Line))
     """By (hour, model, team)."""
+    agents: dict[tuple[str, str, str | None, str | None], Line] = field(default_factory=lambda: defaultdict(Line))
+    """By (hour, model, team, agent)."""
     events: set[str] = field(default_factory=set)
     copies: int = 0
     priced: Callable[[Event], Decimal | None] = price
@@ -151,6 +155,7 @@ class Truth:
             tier, model = happened.get("service_tier"), happened["model"]
             self.lines[session.session_id, hour, model, tier].add(happened, late, self.priced)
             self.hours[hour, model, session.team].add(happened, late, self.priced)
+            self.agents[hour, model, session.team, session.agent].add(happened, late, self.priced)
 
 
 def fleet(rng: random.Random, sessions: int, now: datetime) -> Iterator[tuple[Session, list[Event]]]:
@@ -163,7 +168,8 @@ def fleet(rng: random.Random, sessions: int, now: datetime) -> Iterator[tuple[Se
     hours_back = (0, 0, 0, 3, 26, 150) if now.minute >= 57 else (0, 0, 0, 1, 3, 26, 150)
     for n in range(sessions):
         team = rng.choice(("platform", "search", "a|b%c", None))
-        session = Session("codex-7f3a", f"s{n:04d}|%{rng.getrandbits(32):08x}", team, f"acme/app{n % 3}")
+        name = f"s{n:04d}|%{rng.getrandbits(32):08x}"
+        session = Session("codex-7f3a", name, team, f"acme/app{n % 3}", (None, "codex_exec", "explorer|%")[n % 3])
         past: list[Event] = []
         for _ in range(rng.randrange(1, 6)):
             events = []

@@ -22,15 +22,15 @@ from tallystream.agents.ledger.store.database import Database
 from tallystream.schemas.hours import hour_iso
 
 
-def cost_table(database: Database, query: Query) -> Table:
-    """Return the complete table of a query; call it within `reading`."""
+def cost_table(database: Database, query: Query, grouping: Grouping | None = None) -> Table:
+    """Return the complete table of a query; call it within `reading`. `grouping`: of its dimensions, if it is there."""
     table = Table(query)
     # a row may include sessions that the filter does not name: the table itself selects them
     asked = query if query.tree is None else replace(query, session=None, tree=None)
     for part in cost_parts(database, asked, table.dimensions):
         table.add_part(part)
     if query.by:
-        table.count_sessions(sessions_by(database, asked, table.dimensions))
+        table.count_sessions(sessions_by(database, asked, table.dimensions, grouping=grouping))
     if query.shares:
         table.seen = seen_sessions(database, None if not query.filtered else table.members())
     members = table.members() if query.tree is not None and query.session is not None else None
@@ -84,13 +84,18 @@ def _numbered(
 
 
 def sessions_by(
-    database: Database, query: Query, dimensions: Sequence[str], chosen: Chosen = ALL
+    database: Database,
+    query: Query,
+    dimensions: Sequence[str],
+    chosen: Chosen = ALL,
+    grouping: Grouping | None = None,
 ) -> dict[tuple[Any, ...], int]:
     """Return the number of different sessions of each key."""
     if database.dialect.name == "postgresql":
         return _sessions_in_sql(database, query, dimensions, chosen)
     # SQLite would sort all rows for this.
-    grouping = Grouping(database, dimensions)
+    if grouping is None:
+        grouping = Grouping(database, dimensions)
     hourly, named = "hour" in dimensions, "session_id" in dimensions
     lines, attributions = grouping.lines, grouping.attributions
     # A session with its group as one number, small enough to be quick: a set of tuples takes several times as long.
@@ -114,7 +119,10 @@ def sessions_by(
             )
     names: dict[int, str] = {}
     if named:
-        names = {int(key): name for key, name in database.stream("SELECT id, session_id FROM session")}
+        sql = "SELECT id, session_id FROM session"
+        if chosen.keys is not None:
+            sql += f" WHERE id IN ({', '.join(map(str, chosen.keys)) or 'NULL'})"
+        names = {int(key): name for key, name in database.stream(sql)}
     found = Counter[tuple[Any, ...]]()
     for hour, sessions in seen.items():
         groups = Counter(sessions) if named else Counter(map(of_both.__rmod__, sessions))

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -130,7 +131,8 @@ def in_hours(query: Query, dimensions: Sequence[str]) -> bool:
 def cost_parts(database: Database, query: Query, dimensions: Sequence[str], chosen: Chosen = ALL) -> Iterator[CostPart]:
     """Return sums by these dimensions. Several may have the same key, and are then to be added."""
     if chosen == ALL and in_hours(query, dimensions):
-        yield from _of_hours(database, query, dimensions)
+        each = _of_each_hour if "hour" in dimensions else _of_hours
+        yield from each(database, query, dimensions)
         return
     names = [_column(name) for name in dimensions]
     attributed = any(name in COLUMN for name in dimensions)
@@ -168,18 +170,48 @@ def cost_parts(database: Database, query: Query, dimensions: Sequence[str], chos
         yield from _read(database, sql, source.parameters, dimensions)
 
 
+def _of_each_hour(database: Database, query: Query, dimensions: Sequence[str]) -> Iterator[CostPart]:
+    """Return the sums of each hour as they are stored, which needs no sorting; few have equal keys."""
+    crews = any(name in CREW for name in dimensions)
+    lines = [name for name in dimensions if name not in COLUMN and name != "hour"]
+    attributed = [name for name in dimensions if name in COLUMN]
+    of_line = _names(database, "line", lines)
+    of_crew = _names(database, "crew", [COLUMN[name] for name in attributed])
+    said = (*lines, *attributed, "hour")
+    pick = [said.index(name) for name in dimensions]
+    by = ", ".join(["t.hour", "t.line", *(["t.crew"] if crews else [])])
+    sums = ", ".join(f"sum(t.{name})" for name in ("priced", "reports", *SUMS))
+    for tables, _, parameters in totals(query, hourly=True):
+        for row in database.stream(
+            f"SELECT t.hour, t.line, {'t.crew' if crews else '0'}, max(t.version), {sums} {tables} GROUP BY {by}",
+            parameters,
+        ):
+            hour, line, crew, version, priced, reports = row[:6]
+            at = hour_iso(hour)
+            names = (*of_line[line], *of_crew[crew], at)
+            counts, money = sums_of(row, 6, priced=bool(priced), reports=bool(reports))
+            yield CostPart(tuple(names[place] for place in pick), counts, *money, at, unpack_version(version))
+
+
+def _names(database: Database, table: str, columns: Sequence[str]) -> dict[int, tuple[Any, ...]]:
+    """Return the values of these columns by id; of no columns, the same for each id."""
+    if not columns:
+        return defaultdict(tuple)
+    return {number: tuple(values) for number, *values in database.rows(f"SELECT id, {', '.join(columns)} FROM {table}")}
+
+
 def _of_hours(database: Database, query: Query, dimensions: Sequence[str]) -> Iterator[CostPart]:
     names = [_column(name, "m") for name in dimensions]
-    crews, hourly = any(name in CREW for name in dimensions), "hour" in dimensions
+    crews = any(name in CREW for name in dimensions)
     # Group by ids first, which is cheap, and compare names only for the result.
-    by = ["t.line"] * bool(names) + ["t.hour"] * hourly + ["t.crew"] * crews
+    by = ["t.line"] * bool(names) + ["t.crew"] * crews
     line, crew = "t.line" if names else "min(t.line)", "t.crew" if crews else "0"
     sums = ", ".join(f"sum(t.{name}) AS {name}" for name in ("priced", "reports", *SUMS))
     known = ["max(b.hour)", "max(b.version)", "sum(b.priced)", "sum(b.reports)", *(f"sum(b.{name})" for name in SUMS)]
-    for tables, hour, parameters in totals(query, hourly=hourly):
+    for tables, hour, parameters in totals(query):
         sql = (
             f"SELECT {', '.join([*names, *known])} FROM (SELECT {line} AS line, {crew} AS crew,"
-            f" {'t.hour' if hourly else f'max({hour})'} AS hour, max(t.version) AS version, {sums} {tables}"
+            f" max({hour}) AS hour, max(t.version) AS version, {sums} {tables}"
             + (f" GROUP BY {', '.join(by)}" if by else "")
             + ") b JOIN line l ON l.id = b.line"
             + (" JOIN crew m ON m.id = b.crew" if crews else "")

@@ -16,7 +16,7 @@ from typing import Any
 from tallystream.agents.cost_query import Query, Table, TablePage
 from tallystream.agents.cost_sums import CostPart
 from tallystream.agents.ledger.amounts import join_money
-from tallystream.agents.ledger.queries.cost import Grouping, add_notes, sessions_by
+from tallystream.agents.ledger.queries.cost import Grouping, add_notes, cost_table, sessions_by
 from tallystream.agents.ledger.queries.cost_sources import (
     ALL,
     SUMS,
@@ -61,8 +61,8 @@ class FirstRows:
         return self._totals
 
 
-def first_rows(database: Database, query: Query, limit: int, now_ns: int) -> FirstRows | None:
-    """Return the first `limit` (above 0) rows; None when the complete table is the better way.
+def first_rows(database: Database, query: Query, limit: int, now_ns: int) -> FirstRows | Table | None:
+    """Return the first `limit` (above 0) rows, or the complete table; None when that is the better way.
 
     Call it within `reading`. Sessions that a filter names are few, and so are the rows of models, teams and the like.
     """
@@ -70,8 +70,8 @@ def first_rows(database: Database, query: Query, limit: int, now_ns: int) -> Fir
         return None
     read = _by_hour if "hour" in query.dimensions else _by_cost
     page = read(database, query, limit, now_ns)
-    if page is None:
-        return None
+    if page is None or isinstance(page, Table):
+        return page
     asked = replace(query, tree=None)
     whole = Table(Query("models", coarse=()))
     for part in cost_parts(database, asked, ()):
@@ -139,7 +139,7 @@ def _look(database: Database, query: Query, final: int, limit: int, *, whole: bo
     for hour, of_hour in groupby(rows, itemgetter(0)):
         if heads is not None:
             here = list(of_hour)
-            number = len({(heads.of(row[3]), lines[row[1]], attributions[row[2]]) for row in here})
+            number = len({(heads.heads.get(row[3], row[3]), lines[row[1]], attributions[row[2]]) for row in here})
             used.update(row[1] for row in here)
         else:
             pairs = set(map(itemgetter(1, 2), of_hour))
@@ -204,30 +204,33 @@ class _Heads:
     """Tells which session's row a session is added to: its own, or with a tree that of the session at the top."""
 
     def __init__(self, database: Database, query: Query) -> None:
-        self._heads: dict[int, object] = {}
-        """Of sessions that are not alone in their row."""
+        self.heads: dict[int, object] = {}
+        """What sessions of the same row have in common, of sessions that are not alone in their row."""
         tree, named = query.tree, "connection_id" in query.dimensions
         if tree is None and named:
             return
-        linked = None if tree is None or not named else tree.linked()
-        for key, connection, session in _sessions(database, linked):
+        for key, connection, session in _namesakes(database) if tree is None else _sessions(database, tree.linked()):
             top = session if tree is None else tree.root(connection, session)
-            self._heads[key] = (connection, top) if named else top
-
-    def of(self, session: int) -> object:
-        """Return what sessions of the same row have in common."""
-        return self._heads.get(session, session)
+            self.heads[key] = (connection, top) if named else top
 
     def among(self, heads: set[object]) -> list[int]:
         """Return the sessions of these rows."""
         own = [head for head in heads if isinstance(head, int)]
-        return own + [session for session, head in self._heads.items() if head in heads]
+        return own + [session for session, head in self.heads.items() if head in heads]
 
 
-def _sessions(database: Database, wanted: Collection[SessionKey] | None) -> Iterator[tuple[int, str, str]]:
+def _namesakes(database: Database) -> Iterator[tuple[int, str, str]]:
+    """Yield (key, connection_id, session_id) of the few sessions of several connections that have the same id."""
+    yield from database.stream(
+        "SELECT id, connection_id, session_id FROM session WHERE session_id IN"
+        " (SELECT session_id FROM session GROUP BY session_id HAVING count(*) > 1)"
+    )
+
+
+def _sessions(database: Database, wanted: Collection[SessionKey]) -> Iterator[tuple[int, str, str]]:
     """Yield (key, connection_id, session_id) of these sessions, as far as they exist, or at choice of all."""
     sql = "SELECT id, connection_id, session_id FROM session"
-    if wanted is None or len(wanted) > MOST:
+    if len(wanted) > MOST:
         yield from database.stream(sql)
         return
     for name in wanted:
@@ -255,16 +258,17 @@ def _of_all_sessions(database: Database, query: Query, limit: int, now_ns: int) 
     return TablePage(list(table.rows(now_ns)), int(total), int(still), _connections(database))
 
 
-def _by_cost(database: Database, query: Query, limit: int, now_ns: int) -> TablePage | None:
+def _by_cost(database: Database, query: Query, limit: int, now_ns: int) -> TablePage | Table | None:
     if not query.by and query.tree is None and query.dimensions == _SESSIONS and not query.filtered:
         return _of_all_sessions(database, query, limit, now_ns)
     final = last_final_hour(now_ns)
     single = "session_id" in query.dimensions
-    grouping = Grouping(database, query.dimensions)
+    grouping = Grouping(database, Table(query).dimensions)
     lines, attributions = grouping.lines, grouping.attributions
     if not single and len(set(attributions.values())) <= MOST:
-        return None
+        return cost_table(database, query, grouping)
     heads = _Heads(database, query) if single else None
+    top = None if heads is None else heads.heads.get
     found: dict[tuple[object, int, int], list[int]] = {}
     used = set[int]()
     for source in sources(query, hourly=False):
@@ -274,7 +278,7 @@ def _by_cost(database: Database, query: Query, limit: int, now_ns: int) -> Table
         )
         for session, line, attribution, *sums in database.stream(sql, source.parameters):
             used.add(line)
-            key = 0 if heads is None else heads.of(session), lines[line], attributions[attribution]
+            key = 0 if top is None else top(session, session), lines[line], attributions[attribution]
             have = found.get(key)
             if have is None:
                 found[key] = sums

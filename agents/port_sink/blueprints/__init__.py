@@ -34,17 +34,20 @@ MODEL = "openai_model"
 PAGE = ("openai_daily_usage", "openai_model_usage", MODEL)
 SESSION = "coding_agent_session"
 SESSION_HOUR = "coding_agent_session_hour"
+COST_HOUR = "coding_agent_cost_hour"
 OURS = (
     "coding_agent_connection",
     SESSION,
     SESSION_HOUR,
-    "coding_agent_cost_hour",
+    COST_HOUR,
     "coding_agent_bill_day",
 )
 
 
 LATER: Mapping[str, frozenset[str]] = {
     SESSION: frozenset({"agent", "billing"}),
+    SESSION_HOUR: frozenset({"agent"}),
+    COST_HOUR: frozenset({"agent_names"}),
     MODEL: frozenset({"listed", "unlisted_since"}),
 }
 """Properties that a later release gave to a blueprint of ours. Where Port has the blueprint without them, they are left

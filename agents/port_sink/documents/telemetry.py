@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -96,7 +97,11 @@ class SessionHourDocuments:
 
 
 class CostHourDocuments:
-    """`cost-hour`: hour, model, the counts of a cost row and its money; all connections, teams and partitions."""
+    """`cost-hour`: hour, model, the counts of a cost row and its money; all connections, teams and partitions.
+
+    `agents` is the same by agent and adds up to it: agent (null: not named, or from a row that is not told apart by
+    agent), counts, money.
+    """
 
     prefixes: tuple[bytes, ...] = (b"H|",)
 
@@ -115,14 +120,18 @@ class CostHourDocuments:
 
     def build(self, rows: DocumentRows, key: bytes) -> Document | None:
         """Add the partials up."""
-        totals, found = DocumentTotals(), False
+        totals, agents = DocumentTotals(), defaultdict[str, DocumentTotals](DocumentTotals)
         for _, kept in rows.scan(b"H|" + key + b"|"):
-            totals.add(orjson.loads(kept.value))
-            found = True
-        if not found:
+            row = orjson.loads(kept.value)
+            totals.add(row)
+            parts = row.get("agents")
+            for part in [row] if parts is None else parts:
+                agents[part.get("agent") or ""].add(part)
+        if not agents:
             return None
         hour, model = keys.split(key)
-        return Document([{"hour": hour, "model": model, **totals.fields()}], _end_ms(hour))
+        by_agent = [{"agent": agent or None, **part.fields()} for agent, part in sorted(agents.items())]
+        return Document([{"hour": hour, "model": model, **totals.fields(), "agents": by_agent}], _end_ms(hour))
 
 
 class ModelDocuments:

@@ -39,7 +39,7 @@ READING = """\
   of different keys must not be compared.
 - **A value of null is a tombstone**: the key was removed. Delete the row and its version.
 - **`cost.hours` contains partial sums**: a key begins with a partition, and the hour's cost is the sum over all
-  partitions. Each partial sum is absolute and has its own version.
+  partitions. Each partial sum is absolute and has its own version. Its `agents` are parts of it: do not add them to it.
 - **Money is an exact decimal string in dollars**; `null` means that no request has a price, which differs from `"0"`.
   Add with decimals, never with binary floating point. `unpriced_requests` counts the requests that a sum leaves out.
 - **Rows do not say when they are final**: an hour is final one hour after it ended. Late events, which `late_events`

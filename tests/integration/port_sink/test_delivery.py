@@ -75,7 +75,7 @@ async def test_every_kind_of_row_becomes_its_entities_in_port(
             assert hours[f"{HOURS[0]}:gpt-5"]["properties"] | {"cost_usd": 0} == {
                 "hour": HOURS[0], "model": "gpt-5", "cost_usd": 0, "cost_exact": "0.000000000003", "requests": 27,
                 "unpriced_requests": 0, "total_tokens": 33, "input_tokens": 15, "cache_read_tokens": 0,
-                "cache_write_tokens": 9, "output_tokens": 9,
+                "cache_write_tokens": 9, "output_tokens": 9, "agent_names": [],
             }  # fmt: skip
             assert float(hours[f"{HOURS[0]}:gpt-5"]["properties"]["cost_usd"]) == 3e-12
             connection = one.entities("coding_agent_connection")["codex-7f3a"]

@@ -126,10 +126,14 @@ async def test_rows_equal_the_truth_despite_kills_and_replays(
             assert key.decode().endswith(row["hour"])
 
         hours: dict[tuple[str, str, str | None], Line] = defaultdict(Line)
+        agents: dict[tuple[str, str, str | None, str | None], Line] = defaultdict(Line)
         for row in (await newest(kafka, topics.hour_rows.name)).values():
             HourCost.model_validate(row, strict=True)
             add(hours[row["hour"], row["model"], row["team"]], row)
+            for part in row["agents"]:
+                add(agents[row["hour"], row["model"], row["team"], part["agent"]], part)
         assert hours == truth.hours, "partials of the hours do not add up"
+        assert agents == truth.agents, "their parts by agent do not add up"
 
         # the same bodies again: only the number of copies grows
         await send(kafka, topics, messages)

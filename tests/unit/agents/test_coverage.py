@@ -51,6 +51,16 @@ def test_tokens_that_only_metrics_without_a_session_saw_are_of_an_unknown_sessio
     assert {row.session_id: row.missing for row in explained} == {"a": 0}
 
 
+def test_spans_tell_a_lost_session_from_one_that_sends_no_metrics() -> None:
+    """Metrics without a session cannot (docs/coverage.md): nothing says whose tokens they are."""
+    logs = [counted("logs only", 100)]
+    assert one(coverage(logs, [said("", 100, "metrics")])).missing == 0
+    witnesses = [said("", 100, "metrics"), said("lost", 100)]
+    assert one(coverage(logs, witnesses)).missing == 100
+    missing = {row.session_id: row.missing for row in coverage(logs, witnesses, "session")}
+    assert missing == {"lost": 100, "logs only": 0}
+
+
 def test_without_a_witness_no_share_is_claimed() -> None:
     for by in ("connection", "session", "hour"):
         row = one(coverage([counted("s", 90)], [], by))

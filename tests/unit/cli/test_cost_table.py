@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from tallystream.agents.cost_query import Query, Table
-from tallystream.cli.output.cost_table import cost_csv, cost_json, cost_table, csv_header, people
+from tallystream.cli.output.cost_table import cost_table, people
+from tallystream.cli.output.cost_text import cost_csv, cost_json, csv_header
 from tallystream.schemas.hours import HOUR_NS, hour_iso
 from tallystream.schemas.rows import SUM_COUNTS, SessionHourCost
 

@@ -12,7 +12,7 @@ from tests.support.otlp_spans import MadeSpan, chat, encode
 from tallystream.schemas.clients.witnesses import MAX_STATEMENTS, Statement, WitnessPack, read_metrics
 from tallystream.schemas.connections import Signal
 from tallystream.schemas.errors import InvalidBodyError
-from tallystream.schemas.otlp import Encoding
+from tallystream.schemas.otlp import Encoding, protobuf_points
 from tallystream.streams.gateway.ingest import decode
 
 TURN = MadeSpan(
@@ -122,6 +122,28 @@ def test_cumulative_counts_are_one_statement_for_each_start_of_the_series() -> N
     before, after, restarted = point(5, 0, 1), point(9, 0, 2), point(2, 3, 4)
     first, second, third = ids([before, after, restarted])
     assert first == second != third
+
+
+def test_id_of_a_statement_is_the_same_in_every_release() -> None:
+    """A body that is sent again after an upgrade is a copy, not another statement."""
+    (one,) = said([claude("input", 7)])
+    (codexs,) = said([codex("input", 7)])
+    assert [one.statements[0].id, codexs.statements[0].id] == ["5b8037196efb91e9", "3a4a5897e72fd030"]
+
+
+@pytest.mark.parametrize("largest", [0, protobuf_points.PARSED])
+def test_points_of_a_large_metric_are_read_as_those_of_a_small_one(
+    largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large one is read field by field, so that what is not a token's count takes no memory."""
+    monkeypatch.setattr(protobuf_points, "PARSED", largest)
+    points = [
+        claude("input", 5),
+        claude("output", 9, temporality=CUMULATIVE),
+        codex("output", 7),
+        replace(codex("x", 1), metric="m"),
+    ]
+    assert [sums(pack) for pack in said(points)] == [(5, 9), (0, 7)]
 
 
 @pytest.mark.parametrize("value", [-1.0, 0.5, float("nan"), float("inf"), 2.0**60])

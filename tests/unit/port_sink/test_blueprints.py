@@ -74,7 +74,7 @@ class TestBlueprints:
 
     def test_properties_of_a_later_release_wait_for_the_blueprint_that_has_them(self) -> None:
         """An entity with a property that the blueprint lacks would be refused by Port, and with it all that it says."""
-        ours = blueprints.load()
+        ours = blueprints.load(session_hours=True)
         older = copy.deepcopy(ours)
         for name, later in blueprints.LATER.items():
             for one in later:

@@ -136,7 +136,8 @@ def _tree(settings: Settings) -> SessionTree:
 
 def _show(query: Query, settings: Settings, now: int, form: str, limit: int, *, from_topics: bool) -> None:
     from tallystream.agents.cost_query import Table
-    from tallystream.cli.output.cost_table import cost_csv, cost_json, cost_table, people
+    from tallystream.cli.output.cost_table import cost_table, people
+    from tallystream.cli.output.cost_text import cost_csv, cost_json
     from tallystream.cli.output.progress import no_collector, run
 
     if form == "people":

@@ -1,23 +1,20 @@
-"""Cost tables for programs (one JSON document, CSV) and for people."""
+"""Cost tables for people; `cost_text` has them for programs."""
 
 from __future__ import annotations
 
-import csv
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Protocol
 
-import orjson
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.measure import Measurement
 from rich.table import Table as Grid
 from rich.text import Text
 
-from tallystream.agents.cost_query import FIELDS, GROUPINGS, VIEWS, Query, Table, TablePage
-from tallystream.cli.output.text import count, csv_text, dollars, escape_json, short_id, stamp, visible
+from tallystream.agents.cost_query import GROUPINGS, VIEWS, Query, TablePage
+from tallystream.cli.output.text import count, dollars, short_id, stamp, visible
 from tallystream.schemas.money import to_usd
 from tallystream.schemas.usage import ATTRIBUTION_KEYS
 from tallystream.streams.service.clock import utc
@@ -30,54 +27,6 @@ COARSE = (*ATTRIBUTION_KEYS, "book")
 def people(query: Query) -> Query:
     """Return the query for the narrow table, which groups by the view's dimensions without attribution and book."""
     return replace(query, coarse=tuple(name for name in VIEWS[query.view] if name not in COARSE))
-
-
-def cost_json(table: Table, now_ns: int, *, complete: bool) -> None:
-    """Print {as_of, complete, rows} on stdout row by row, so that the text of a million rows is never in memory."""
-    out = sys.stdout
-    out.write(f'{{"as_of": "{stamp(utc(now_ns))}", "complete": {"true" if complete else "false"}, "rows": [')
-    before = "\n"
-    for row in table.rows(now_ns):
-        out.write(before)
-        out.write(escape_json(orjson.dumps(row).decode()))
-        before = ",\n"
-    out.write("\n]}\n")
-    out.flush()
-
-
-def csv_header(query: Query) -> list[str]:
-    """Return the columns, which are always the same for a view. The attribution becomes one column for each key."""
-    own = [name for name in FIELDS if name != "hour" or "hour" in query.fields]
-    at = own.index("attribution")
-    columns = [*own[:at], *ATTRIBUTION_KEYS, *own[at + 1 :]]
-    return [
-        *(name for name in query.by if name not in columns),
-        *columns,
-        *(["seen_share"] if query.shares else []),
-        *(["sessions"] if query.by else []),
-        *(["children"] if query.tree is not None else []),
-    ]
-
-
-def cost_csv(table: Table, now_ns: int) -> None:
-    """Print CSV (RFC 4180) on stdout. Absent values are empty; the version is written as `generation:offset`."""
-    header = csv_header(table.query)
-    writer = csv.writer(sys.stdout, lineterminator="\r\n")
-    writer.writerow(header)
-    for row in table.rows(now_ns):
-        cells = {**row, **(row["attribution"] or {}), "version": ":".join(map(str, row["version"]))}
-        writer.writerow([_cell(cells.get(name)) for name in header])
-    sys.stdout.flush()
-
-
-def _cell(value: Any) -> str | int:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list):
-        value = " ".join(value)
-    return value if isinstance(value, int) else csv_text(value)
 
 
 class Shown(Protocol):
