@@ -76,7 +76,7 @@ def _request(json_: bool, rounds: int) -> int:
 
 
 def _fold(rounds: int) -> int:
-    from benchmarks.session_cost import messages as usage_messages
+    from benchmarks.usage_messages import messages as usage_messages
     from tests.support.stepped_fold import NOW, Message, Stepped, session_cost
 
     one = Stepped(0, session_cost())

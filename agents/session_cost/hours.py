@@ -13,6 +13,7 @@ changed nothing (a duplicate). So two owners may have one partial in two version
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from operator import add, sub
 from typing import Any
 
@@ -46,8 +47,11 @@ class Partial:
         self.sums = s.zero() if sums is None else sums
 
     def dump(self) -> bytes:
-        """Return the row of the store; money is text, because it may exceed the 64 bits that orjson writes."""
-        return orjson.dumps((self.version, list(map(str, self.sums))))
+        """Return the row of the store; numbers are text when one exceeds the 64 bits that orjson writes."""
+        try:
+            return orjson.dumps((self.version, self.sums))
+        except orjson.JSONEncodeError:
+            return orjson.dumps((self.version, list(map(str, self.sums))))
 
     @classmethod
     def load(cls, raw: bytes) -> Partial:
@@ -90,8 +94,7 @@ class HourSums:
             if now == then and bucket not in lowered:
                 continue
             before[bucket] = now
-            team = orjson.loads(bucket[4]).get("team") if '"team"' in bucket[4] else None
-            partial = self._partial((connection, bucket[0], team or "", hour))
+            partial = self._partial((connection, bucket[0], _team(bucket[4]), hour))
             gained = now if then is None else map(sub, now, then)
             partial.sums = list(map(add, partial.sums, gained))
             partial.version = max(partial.version, version)
@@ -117,6 +120,12 @@ class HourSums:
             self._cache = dict(dirty)  # the others are in the store: a group follows the other
         public = [(public_key(self._p, key), to_row(self._p, key, partial)) for key, partial in dirty.items()]
         return public, [(store_key(key), partial.dump()) for key, partial in dirty.items()]
+
+
+@lru_cache(maxsize=4096)
+def _team(attribution: str) -> str:
+    """Return the team in an attribution, empty without one."""
+    return orjson.loads(attribution).get("team") or "" if '"team"' in attribution else ""
 
 
 def derive(p: int, replaced: Sequence[Replacement], read: Read) -> Sequence[Row]:

@@ -104,17 +104,21 @@ def _compact(key: bytes, state: State) -> bytes:
     ids = state.ids
     numbers = bytearray()
     corrected = (state.repriced,) if state.repriced >= 0 else ()
-    for number in (state.duplicates, max(0, ids.newest - _start_of(key)), len(state.buckets), *corrected):
-        leb128.append(numbers, number)
+    newest = max(0, ids.newest - _start_of(key))
+    leb128.extend(numbers, (state.duplicates, newest, len(state.buckets), *corrected))
     for bucket, sums in state.buckets.items():
         numbers += state.names[bucket]
-        told = list(sums)
+        told = sums
         if sums[s.REPORTS]:
+            told = [*sums]
             told[s.REPORTED] = folded(sums[s.REPORTED] - sums[s.COST])
-        leb128.append(numbers, sum(1 << index for index, number in enumerate(told) if number))
+        mask, bit, present = 0, 1, []
         for number in told:
             if number:
-                leb128.append(numbers, number)
+                mask |= bit
+                present.append(number)
+            bit <<= 1
+        leb128.extend(numbers, (mask, *present))
     return _COMPACT.pack(7 if corrected else 5, state.version, ids.last) + numbers + event_ids.pack(ids.open)
 
 
