@@ -115,11 +115,15 @@ class HourSums:
 
     def take(self) -> tuple[list[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]:
         """Return the changed partials: as (key, `schemas.rows.HourCost`) for readers, and as rows for the store."""
+        public = [(public_key(self._p, key), to_row(self._p, key, partial)) for key, partial in self._dirty.items()]
+        return public, self.take_stored()
+
+    def take_stored(self) -> list[tuple[bytes, bytes]]:
+        """Return only the rows for the store."""
         dirty, self._dirty = self._dirty, {}
         if len(self._cache) > MAX_CACHE:
             self._cache = dict(dirty)  # the others are in the store: a group follows the other
-        public = [(public_key(self._p, key), to_row(self._p, key, partial)) for key, partial in dirty.items()]
-        return public, [(store_key(key), partial.dump()) for key, partial in dirty.items()]
+        return [(store_key(key), partial.dump()) for key, partial in dirty.items()]
 
 
 @lru_cache(maxsize=4096)
@@ -147,7 +151,7 @@ def derive(p: int, replaced: Sequence[Replacement], read: Read) -> Sequence[Row]
                 buckets = state_rows.load_buckets(key, old, read_now)
                 before = {bucket: tuple(sums) for bucket, sums in buckets.items()}
             hours.replace(key, state_rows.load_buckets(key, new, read_now), before, state_rows.version_of(new))
-    return hours.take()[1]
+    return hours.take_stored()
 
 
 def stored_row(p: int, key: HourKey, read: Read) -> bytes | None:
