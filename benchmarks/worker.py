@@ -191,7 +191,8 @@ def table(found: Mapping[tuple[int, str], list[Run]], events: int) -> str:
 
     def rate(pack: int, name: str, part: str = "whole") -> float:
         share = 1.0 if part == "whole" else 0.5
-        return events * share / statistics.median(getattr(run, part) for run in found[pack, name]) / 1000
+        seconds: float = statistics.median(getattr(run, part) for run in found[pack, name])
+        return events * share / seconds / 1000
 
     with_peer = (1, "streams") in found
     titles = ["events a message", "worker", "Kafka Streams", "ratio", "ratio to its one event a message"]
