@@ -16,7 +16,7 @@ from tallystream.settings.settings import Settings
 from tallystream.streams.kafka.settings import KafkaSettings
 
 GC_THRESHOLD = (20_000, 20, 20)
-"""States live long and have no cycles, but with Python's defaults the collector examined them for a tenth of the time."""
+"""States live long and have no cycles; with Python's defaults a worker spent a tenth of its time on examining them."""
 _INSTANCE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
