@@ -22,52 +22,70 @@ from tallystream.streams.runtime.changelog import Watermark
 HOUR = 3_600_000
 COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool")
 
-plain = st.integers(0, 3000)
-odd = st.sampled_from([-1, True, 1.5, "7", None, 2**53, 2**39, 2**40, 300_000])
-counts = st.one_of(plain, plain, plain, plain, plain, plain, odd)
+NUMBERS = [-1, True, 1.5, "7", None, 2**53, 2**39, 2**40, 300_000, 2**63, 2**64 - 1]
 
 
 @st.composite
-def events(draw: st.DrawFn) -> Any:
-    """An event that is nearly always ordinary; ids and times are few, so that copies and conflicts occur."""
-    event: dict[str, Any] = {
-        "event_id": f"{draw(st.integers(1, 30)):016x}",
-        "occurred_at": (NOW_MS - draw(st.sampled_from([0, 0, 0, 1, 2, 200, -30])) * HOUR) * 10**6 + draw(plain),
-        "model": draw(
-            st.sampled_from(["gpt-5.4", "gpt-5.4", "gpt-5.4", "gpt-5-codex", "a model of nobody", "m" * 300])
-        ),
-        **dict.fromkeys(COUNTS, 0),
-    }
-    for name in draw(st.sets(st.sampled_from(COUNTS[:5]))):
-        event[name] = draw(counts)
-    if isinstance(event["output"], int) and event["output"] > 0:
-        event["reasoning"] = draw(st.integers(0, min(event["output"], 100) + (draw(plain) == 0)))
-    match draw(st.integers(0, 40)):
+def ordinary_events(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Events of one hour and model, with ids so few that copies occur, within a message too."""
+    hours_ago = draw(st.sampled_from([0, 0, 0, 1, 2, 3, 200]))
+    model = draw(st.sampled_from(["gpt-5.4", "gpt-5.4", "gpt-5-codex", "a model of nobody"]))
+    made = []
+    for _ in range(draw(st.integers(1, 6))):
+        output = draw(st.integers(0, 900))
+        counts = {**dict.fromkeys(COUNTS, 0), "output": output, "reasoning": draw(st.integers(0, output))}
+        counts |= draw(st.dictionaries(st.sampled_from(COUNTS[:4] + COUNTS[6:]), st.integers(0, 200_000), max_size=3))
+        at = (NOW_MS - hours_ago * HOUR) * 10**6 + draw(st.integers(0, 1000))
+        made.append({"event_id": f"{draw(st.integers(1, 60)):016x}", "occurred_at": at, "model": model, **counts})
+    return made
+
+
+@st.composite
+def oddities(draw: st.DrawFn, event: dict[str, Any]) -> Any:
+    """Return an event with something that is not ordinary."""
+    number = st.sampled_from(NUMBERS)
+    match draw(st.integers(0, 7)):
         case 0:
-            event["service_tier"] = "flex"
+            return event | {draw(st.sampled_from(COUNTS)): draw(number)}
         case 1:
-            del event["tool"]
+            return event | {"reasoning": event["output"] + 1}
         case 2:
-            event["event_id"] = draw(st.sampled_from(["00", "0" * 15 + "G", "０" * 16, 7, "0_0" + "1" * 13]))
+            return event | {"occurred_at": draw(number)}
         case 3:
-            event["prompt"] = "secret"
+            return event | {"occurred_at": (NOW_MS + draw(st.sampled_from([-1, 1, 24, -169])) * HOUR) * 10**6}
         case 4:
-            return draw(st.sampled_from([None, [], "event", {}, 5]))
+            return event | draw(st.sampled_from([{"service_tier": "flex"}, {"prompt": "secret"}, {"model": "gpt-5"}]))
         case 5:
-            event["occurred_at"] = draw(odd)
-    return event
+            return {name: value for name, value in event.items() if name != draw(st.sampled_from(["tool", "model"]))}
+        case 6:
+            idents = ["00", "0" * 15 + "G", "0" * 15 + "A", "\uff10" * 16, 7, "0_0" + "1" * 13, None]
+            return event | draw(
+                st.one_of(
+                    st.sampled_from(idents).map(lambda ident: {"event_id": ident}),
+                    st.sampled_from([7, None, [], "m" * 300, "é" * 100]).map(lambda model: {"model": model}),
+                )
+            )
+        case _:
+            return draw(st.sampled_from([None, [], "event", {}, 5]))
 
 
 @st.composite
 def messages(draw: st.DrawFn) -> dict[str, Any]:
+    """A message that is ordinary, or differs from one in one event."""
     client = draw(st.sampled_from(["codex", "codex", "codex", "gemini", "claude"]))
+    made: list[Any] = draw(ordinary_events())
+    if draw(st.integers(0, 2)) == 0:
+        place = draw(st.integers(0, len(made) - 1))
+        made[place] = draw(oddities(made[place]))
     return {
         "connection_id": "codex-7f3a",
         "client": client,
         "provider": "openai",
-        "session_id": draw(st.sampled_from(["s", "t|%"])) + client,
-        "attribution": draw(st.sampled_from([{"team": "core"}, {"team": "core", "user": ""}, {}, {"team": None}])),
-        "events": draw(st.lists(events(), max_size=8)),
+        "session_id": draw(st.sampled_from(["s", "s", "t|%"])) + client,
+        "attribution": draw(
+            st.sampled_from([{"team": "core"}] * 3 + [{"team": "core", "user": ""}, {}, {"team": None}])
+        ),
+        "events": made,
     }
 
 
@@ -94,7 +112,7 @@ def letters(one: Stepped) -> list[dict[str, Any]]:
 
 @examples(300)
 @given(
-    st.lists(messages(), min_size=1, max_size=12),
+    st.lists(messages(), min_size=1, max_size=15),
     st.lists(st.integers(1, 5), max_size=12),
     st.sampled_from([None, Watermark(b"2026-11-21T13:00:00Z", -1)]),
 )
