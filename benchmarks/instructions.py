@@ -84,7 +84,7 @@ def _fold(rounds: int) -> int:
     for done in range(rounds):
         made = [
             Message(done * count + offset, value, key)
-            for offset, (key, value) in enumerate(usage_messages(count * 5, 5, seed=done, now=NOW))
+            for offset, (key, value) in enumerate(usage_messages(count * 5, 5, seed=done, now=NOW, sessions=40))
         ]
         for start in range(0, count, 50):
             one.fold(made[start : start + 50])

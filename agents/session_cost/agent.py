@@ -32,7 +32,7 @@ from tallystream.agents.session_cost.hour_state import (
 )
 from tallystream.agents.session_cost.hours import HourSums
 from tallystream.agents.session_cost.metrics import FoldMetrics
-from tallystream.agents.session_cost.parse import ParsedBatch, parse, parse_events, price
+from tallystream.agents.session_cost.parse import Head, ParsedBatch, parse, parse_events, price
 from tallystream.agents.session_cost.session_states import CountedAt
 from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.deadletters import DeadLetter
@@ -131,7 +131,7 @@ class SessionCost(Fold):
                 continue
             found = split(record.key, record.value)
             if found is not None and found[0].ids_of_counts:
-                tally = ordinary.count(partition, derived, record, *found, book)
+                tally = ordinary.count(partition, derived, record, *found, book, self._state)
                 if tally is not None:
                     tallies.append(tally)
                     continue
@@ -282,10 +282,10 @@ class SessionCost(Fold):
         hours_of_session.add(hour)
         return own
 
-    def _state(self, partition: Partition, derived: Derived, key: bytes, batch: ParsedBatch) -> State:
-        state = self._stored_state(partition, derived, key)
+    def _state(self, partition: Partition, derived: Derived, key: bytes, head: Head | ParsedBatch) -> State:
+        state: State | None = partition.cache.get(key) or self._stored_state(partition, derived, key)
         if state is None:
-            state = partition.cache[key] = State(batch.client, batch.provider)
+            state = partition.cache[key] = State(head.client, head.provider)
             derived.weight += STATE_IDS
         return state
 

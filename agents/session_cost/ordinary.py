@@ -9,7 +9,7 @@ event by event; a property test holds both to the same result. Nothing is change
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, compress
 from operator import gt, itemgetter
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from tallystream.agents.session_cost.counted import UNKNOWN
 from tallystream.agents.session_cost.derived import Derived
 from tallystream.agents.session_cost.hour_state import State, open_bucket
 from tallystream.agents.session_cost.known_sessions import KnownSession
-from tallystream.agents.session_cost.parse import MAIN, MAX_EVENT_TOKENS, MAX_TEXT_BYTES, is_id
+from tallystream.agents.session_cost.parse import MAIN, MAX_EVENT_TOKENS, MAX_TEXT_BYTES, Head, is_id
 from tallystream.schemas.hours import HOUR_NS
 from tallystream.schemas.usage import MAX_EVENTS
 from tallystream.streams.runtime import InputRecord, Partition
@@ -145,17 +145,27 @@ def _largest(events: Columns) -> int:
     return max(map(sum, zip(plain, read, write_5m, write_1h, tool, strict=True)))
 
 
+StateOf = Callable[[Partition, Derived, bytes, Head], State]
+"""Returns the state of a session-hour: from memory, from the store, or a new one."""
+
+
 def count(
-    partition: Partition, derived: Derived, record: InputRecord, session: KnownSession, raw: Any, book: Book
+    partition: Partition,
+    derived: Derived,
+    record: InputRecord,
+    session: KnownSession,
+    raw: Any,
+    book: Book,
+    state_of: StateOf,
 ) -> tuple[int, int, int] | None:
     """Count an ordinary message; return how many events were counted, how many are copies, and how many came late.
 
-    None of a message that is not ordinary, or whose session-hour is not in memory; nothing is changed then.
+    None of a message that is not ordinary; nothing is counted then.
     """
     if type(raw) is not list or not 0 < len(raw) <= MAX_EVENTS:
         return None
     if len(raw) == 1:
-        return _count_one(partition, derived, record, session, raw[0], book)
+        return _count_one(partition, derived, record, session, raw[0], book, state_of)
     events = columns(raw)
     if events is None:
         return None
@@ -164,9 +174,9 @@ def count(
     if hour < bounds.first_hour or max(times) >= min((hour + 1) * HOUR_NS, bounds.future_ns):
         return None
     key = session.key_of(hour)
-    state: State | None = partition.cache.get(key)
+    state = state_of(partition, derived, key, session.head)
     version = partition.version(record.offset)
-    if state is None or state.version >= version:
+    if state.version >= version:
         return None
     late = hour <= bounds.final_hour
     counted = apply_all(state, events, book, session.head.provider, session.head.attribution, late)
@@ -179,8 +189,14 @@ def count(
     return (*counted, counted[0] if late else 0)
 
 
-def _count_one(
-    partition: Partition, derived: Derived, record: InputRecord, session: KnownSession, event: Any, book: Book
+def _count_one(  # noqa: C901 - it is flat, and the fold of small messages spends its time here
+    partition: Partition,
+    derived: Derived,
+    record: InputRecord,
+    session: KnownSession,
+    event: Any,
+    book: Book,
+    state_of: StateOf,
 ) -> tuple[int, int, int] | None:
     """Do the same for a message of one event, without columns."""
     try:
@@ -203,21 +219,23 @@ def _count_one(
     if hour < bounds.first_hour or at >= bounds.future_ns:
         return None
     key = session.key_of(hour)
-    state: State | None = partition.cache.get(key)
+    state = state_of(partition, derived, key, session.head)
     version = partition.version(record.offset)
-    if state is None or state.version >= version:
+    if state.version >= version:
         return None
     ids, ident, late = state.ids, int(name, 16), hour <= bounds.final_hour
     known = ids.seen.get(ident)
     if known is None:
         head = session.head
-        # A bucket that exists has a model of a valid length.
-        sums = state.buckets.get((model, None, None, book.hash, head.attribution))
-        if sums is None or at <= ids.floor:
-            return None
         cost = book.price(head.provider, model, None, at, plain + tool, read, write_5m, write_1h, out)
-        if cost is None:
+        if cost is None or at <= ids.floor:
             return None
+        bucket = (model, None, None, book.hash, head.attribution)
+        sums = state.buckets.get(bucket)
+        if sums is None:  # one that exists has a model of a valid length
+            sums = open_bucket(state, bucket) if len(model) * 4 <= MAX_TEXT_BYTES else None
+            if sums is None:
+                return None
         ids.add(ident, at)
         sums[0] += 1  # in the order of agents.sums; some of these are 0, and adding costs more than asking
         sums[1] += plain

@@ -24,7 +24,7 @@ def batch(base: int, count: int) -> bytearray:
     for n in range(count):
         headers = [("schema", b"usage/1")] if n % 2 else []
         builder.append(n, 1_700_000_000_000 + n, b"key %d" % n if n % 3 else None, b"value" if n % 5 else None, headers)
-    raw = builder.build()
+    raw: bytearray = builder.build()
     raw[:8] = base.to_bytes(8, "big")
     return raw
 
