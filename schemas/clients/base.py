@@ -54,9 +54,11 @@ _UTC: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2
 _FRACTION: Final = re.compile(r"\.([0-9]{1,9})[0-9]*", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Usage:
-    """One billed model response, as a normaliser returns it."""
+    """One billed model response, as a normaliser returns it. Never changed; frozen would make creating it three times
+    as slow.
+    """
 
     session_id: str
     """As the client wrote it; empty when it did not send one."""

@@ -79,6 +79,7 @@ def normalise_logs(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> 
     """
     logs = read_logs(body, encoding, limits)
     packs: dict[tuple[Any, ...], Pack] = {}
+    same: dict[tuple[Any, ...], Pack] = {}
     places: dict[str, tuple[Pack, int]] = {}
     aside = _Aside()
     resource: dict[str, Value] | None = None
@@ -90,12 +91,17 @@ def normalise_logs(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> 
         if record.resource is not resource:
             resource = record.resource
             found = attribution(resource)
+            same.clear()
         normaliser = select(record)
         if normaliser is not None and costs(record, normaliser):
             try:
                 usage = normaliser.normalise(record)
                 if usage is not None:
-                    pack = _pack(packs, normaliser, found, usage)
+                    # records of one resource that say the same of their request have one attribution
+                    told = (normaliser.client, usage.session_id, usage.user, usage.agent, usage.provider, usage.payer)
+                    pack = same.get(told)
+                    if pack is None:
+                        pack = same[told] = _pack(packs, normaliser, found, usage)
                     if len(packs) > limits.sessions:
                         raise TooManyElementsError(f"the body has more than {limits.sessions} sessions")
                     if (lesser := _add(pack, usage.event, places)) is not None:

@@ -43,8 +43,15 @@ NOBODY: Final = Payer()
 
 def payer(mode: Value, *accounts: Value) -> Payer:
     """Return the payer for a way of logging in and the first account that is named."""
-    billing = MODES.get(mode.strip().lower()) if isinstance(mode, str) else None
-    return Payer(billing, next((hashed for value in accounts if (hashed := account_hash(value))), None))
+    billing = _billing(mode) if isinstance(mode, str) else None
+    for value in accounts:
+        if value is not None and (hashed := account_hash(value)) is not None:
+            return Payer(billing, hashed)
+    return NOBODY if billing is None else Payer(billing)
+
+
+def _billing(mode: str) -> Billing | None:
+    return MODES.get(mode) or MODES.get(mode.strip().lower())
 
 
 @lru_cache(maxsize=4096)

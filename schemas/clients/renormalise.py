@@ -5,29 +5,14 @@ The event gets the same identity as the original record, so it counts once even 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from tallystream.schemas.clients.logs import Pack, normalise_record
-from tallystream.schemas.otlp.records import LogRecord, Value
+from tallystream.schemas.otlp.attributes import PlainAttributes
+from tallystream.schemas.otlp.records import LogRecord
 from tallystream.schemas.usage import ATTRIBUTION_KEYS
 
 _APART = frozenset({"event.name", "event.hint", "scope.name", "traceId", "timeUnixNano", "observedTimeUnixNano"})
-
-
-class _Fields:
-    """The fields of a dead letter as a record's attributes."""
-
-    def __init__(self, fields: dict[str, Any]) -> None:
-        self._fields = {name: value for name, value in fields.items() if isinstance(value, str | int | float | bool)}
-
-    def get(self, name: str) -> Value:
-        """Return the value, or None when it is absent."""
-        return self._fields.get(name)
-
-    def names(self) -> Iterable[str]:
-        """Return the keys."""
-        return self._fields
 
 
 def renormalise(letter: dict[str, Any]) -> Pack | None:
@@ -46,7 +31,13 @@ def renormalise(letter: dict[str, Any]) -> Pack | None:
         named,
         _text(letter, "scope.name"),
         {"service.name": _text(letter, "service.name")},
-        _Fields({name: value for name, value in letter.items() if name not in _APART}),
+        PlainAttributes(
+            {
+                name: value
+                for name, value in letter.items()
+                if name not in _APART and isinstance(value, str | int | float | bool)
+            }
+        ),
         (named,) if named else ((hint,) if hint else ()),
         (hint,) if hint else (),
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 from tallystream.schemas.errors import InvalidBodyError
+from tallystream.schemas.otlp.attributes import JsonAttributes
 from tallystream.schemas.otlp.json_frames import Part, walk
 from tallystream.schemas.otlp.json_values import (
     any_value,
@@ -33,24 +34,6 @@ from tallystream.schemas.otlp.records import (
 
 _ESCAPE: Final = b"\\u"
 """A name may be written with escapes, which are visible only after decoding."""
-
-
-class DictAttributes:
-    """Attributes as a dict of undecoded values."""
-
-    __slots__ = ("_values",)
-
-    def __init__(self, values: dict[str, Any]) -> None:
-        self._values = values
-
-    def get(self, name: str) -> Value:
-        """Return the value, or None when it is absent or empty."""
-        value = self._values.get(name)
-        return None if value is None else any_value(value)
-
-    def names(self) -> Iterable[str]:
-        """Return the keys."""
-        return self._values
 
 
 def read_logs(body: bytes, limits: Limits = LIMITS, hint: RecordHint = TOKENS) -> LogsBody:
@@ -107,7 +90,7 @@ def _record(
         why, values = exc.message, _sound_attributes(record)
     if len(values) > limits.attributes:
         return BrokenRecord(index, f"it has more than {limits.attributes} attributes")
-    found = DictAttributes(values)
+    found = JsonAttributes(values, any_value)
     named = event_names(found, text(record, "eventName"), any_value(get(record, "body")))
     made = LogRecord(
         index,

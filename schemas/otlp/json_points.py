@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from tallystream.schemas.errors import InvalidBodyError, TooManyElementsError
+from tallystream.schemas.otlp.attributes import JsonAttributes
 from tallystream.schemas.otlp.json_frames import Part, walk
-from tallystream.schemas.otlp.json_logs import DictAttributes
 from tallystream.schemas.otlp.json_values import (
     any_value,
     attributes,
@@ -70,7 +70,7 @@ def _points(
             continue
         value = _value(point)
         if value is not None and len(values) <= budget.limits.attributes:
-            yield MetricPoint(name, cumulative, *times, value, resource, DictAttributes(values))
+            yield MetricPoint(name, cumulative, *times, value, resource, JsonAttributes(values, any_value))
 
 
 def _value(point: dict[str, Any]) -> float | None:

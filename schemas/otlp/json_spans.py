@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from tallystream.schemas.errors import InvalidBodyError, TooManyElementsError
+from tallystream.schemas.otlp.attributes import JsonAttributes
 from tallystream.schemas.otlp.json_frames import Part, walk
-from tallystream.schemas.otlp.json_logs import DictAttributes
 from tallystream.schemas.otlp.json_values import (
+    any_value,
     attribute_names,
     attributes,
     described,
@@ -78,5 +79,5 @@ def _span(
         member(span, "status").get("code") in (ERROR, "STATUS_CODE_ERROR"),
         scope,
         resource,
-        DictAttributes(values),
+        JsonAttributes(values, any_value),
     )

@@ -12,11 +12,13 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
-from tallystream.schemas.otlp import wire
+from tallystream.schemas.compiled import COMPILED
+from tallystream.schemas.otlp import protobuf_scan, wire
+from tallystream.schemas.otlp.attributes import message_value
 from tallystream.schemas.otlp.limits import LIMITS, DecodingBudget, Limits
 from tallystream.schemas.otlp.protobuf_frames import Frames, is_log_record, refuse_other_shapes
 from tallystream.schemas.otlp.protobuf_messages import LogsRequest
-from tallystream.schemas.otlp.protobuf_records import message_value, record, resource_attributes
+from tallystream.schemas.otlp.protobuf_records import record, resource_attributes
 from tallystream.schemas.otlp.records import TOKENS, BrokenRecord, LogRecord, LogsBody, RecordHint, Value
 
 PARSED_WHOLE: Final = 256 << 10
@@ -31,12 +33,14 @@ def read_logs(body: bytes, limits: Limits = LIMITS, hint: RecordHint = TOKENS) -
 
     """
     tally = DecodingBudget(limits)
+    if COMPILED and len(body) <= PARSED_WHOLE and protobuf_scan.is_usual(body):
+        return LogsBody(tally, protobuf_scan.records(body, tally, hint))
     request = _request(body) if len(body) <= PARSED_WHOLE else None
     if request is None or not _plainly_logs(request):
         refuse_other_shapes(body, "logs", limits)
     if request is None:
         return LogsBody(tally, _walked(body, tally, hint))
-    return LogsBody(tally, _parsed(request, body.count(hint.mark), tally, hint))
+    return LogsBody(tally, _parsed(request, tally, hint, marked=hint.mark in body))
 
 
 def _request(body: bytes) -> Any:
@@ -55,8 +59,11 @@ def _plainly_logs(request: Any) -> bool:
     return False
 
 
-def _parsed(request: Any, marks: int, tally: DecodingBudget, hint: RecordHint) -> Iterator[LogRecord | BrokenRecord]:
-    """Walk a parsed request; records are looked at until every mark the body holds has been seen."""
+def _parsed(
+    request: Any, tally: DecodingBudget, hint: RecordHint, *, marked: bool
+) -> Iterator[LogRecord | BrokenRecord]:
+    """Walk a parsed request. `marked`: the hint's mark occurs in the body, so its records must be looked at."""
+    mark, matches = hint.mark, hint.raw.search
     for resource in request.resources:
         tally.frame()
         described: dict[str, Value] | None = None
@@ -65,19 +72,14 @@ def _parsed(request: Any, marks: int, tally: DecodingBudget, hint: RecordHint) -
             records = scope.records
             index = tally.records
             tally.record(len(records))
-            if not marks:
+            if not marked:
                 continue
             for place, raw in enumerate(records, index):
-                if hint.mark not in raw:
-                    continue
-                if hint.raw.search(raw):
+                if mark in raw and matches(raw):
                     if described is None:
                         described = {key: message_value(value) for key, value in resource.resource.attributes.items()}
                     tally.usage_record()
                     yield record(raw, place, scope.scope.name, described, tally.limits)
-                marks -= raw.count(hint.mark)
-                if not marks:
-                    break
 
 
 def _walked(body: bytes, tally: DecodingBudget, hint: RecordHint) -> Iterator[LogRecord | BrokenRecord]:

@@ -8,12 +8,13 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from tallystream.schemas.otlp import wire
+from tallystream.schemas.otlp.attributes import MapAttributes
 from tallystream.schemas.otlp.limits import DecodingBudget, Limits
 from tallystream.schemas.otlp.points import CUMULATIVE, MetricPoint
 from tallystream.schemas.otlp.protobuf_frames import Frames, refuse_other_shapes
 from tallystream.schemas.otlp.protobuf_frames import points as count_points
 from tallystream.schemas.otlp.protobuf_messages import HistogramPointMessage, NumberPointMessage
-from tallystream.schemas.otlp.protobuf_records import MapAttributes, resource_attributes
+from tallystream.schemas.otlp.protobuf_records import resource_attributes
 from tallystream.schemas.otlp.records import Value
 
 _SUM: Final = 7

@@ -2,66 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 from google.protobuf.message import DecodeError
 
 from tallystream.schemas.otlp import wire
+from tallystream.schemas.otlp.attributes import MapAttributes, PlainAttributes, message_value
 from tallystream.schemas.otlp.limits import Limits
 from tallystream.schemas.otlp.protobuf_messages import LogRecordMessage
 from tallystream.schemas.otlp.records import OPAQUE, Broken, BrokenRecord, LogRecord, Value, event_names
 
 _OPAQUE_KINDS = frozenset({5, 6, 7})
-
-
-class MapAttributes:
-    """Attributes as protobuf's map."""
-
-    __slots__ = ("_map",)
-
-    def __init__(self, attributes: Any) -> None:
-        self._map = attributes
-
-    def get(self, name: str) -> Value:
-        """Return the value, or None when it is absent or empty."""
-        # the map's [] would add a missing key
-        value = self._map.get(name)
-        if value is None:
-            return None
-        # nearly all values are texts, and this is the shortest way to one
-        return value.string_value or message_value(value)
-
-    def names(self) -> Iterable[str]:
-        """Return the keys."""
-        names: Iterable[str] = self._map
-        return names
-
-
-class PlainAttributes:
-    """Attributes as a dict of decoded values."""
-
-    __slots__ = ("_values",)
-
-    def __init__(self, values: dict[str, Value]) -> None:
-        self._values = values
-
-    def get(self, name: str) -> Value:
-        """Return the value, or None when it is absent or empty."""
-        return self._values.get(name)
-
-    def names(self) -> Iterable[str]:
-        """Return the keys."""
-        return self._values
-
-
-def message_value(value: Any) -> Value:
-    """Return the content of an AnyValue message."""
-    kind = value.WhichOneof("value")
-    if kind == "string_value" or kind == "int_value" or kind == "bool_value" or kind == "double_value":
-        scalar: Value = getattr(value, kind)
-        return scalar
-    return None if kind is None else OPAQUE
 
 
 def record(raw: bytes, index: int, scope: str, resource: dict[str, Value], limits: Limits) -> LogRecord | BrokenRecord:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from google.protobuf.message import DecodeError
 
 from tallystream.schemas.otlp import wire
+from tallystream.schemas.otlp.attributes import MapAttributes
 from tallystream.schemas.otlp.limits import LIMITS, DecodingBudget, Limits
 from tallystream.schemas.otlp.protobuf_frames import Frames, refuse_other_shapes
 from tallystream.schemas.otlp.protobuf_messages import SpanIdsMessage, SpanMessage
-from tallystream.schemas.otlp.protobuf_records import MapAttributes, resource_attributes
+from tallystream.schemas.otlp.protobuf_records import resource_attributes
 from tallystream.schemas.otlp.records import Value
 from tallystream.schemas.otlp.spans import ERROR, BrokenSpan, Hint, Span, SpansBody
 

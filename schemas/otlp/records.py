@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from tallystream.schemas.otlp.limits import DecodingBudget
 
@@ -60,16 +60,21 @@ TOKENS: Final = RecordHint(MARK, HINT, NAMES_HINT)
 """Finds the records with token counts."""
 
 
-class Attributes(Protocol):
-    """Attributes of a record, each decoded when it is asked for. Of two with one key the last one counts."""
+class Attributes:
+    """Attributes of a record, each decoded when it is asked for. Of two with one key the last one counts.
+
+    A base class instead of a Protocol: the compiled form calls a method of a class it knows without looking it up.
+    """
+
+    __slots__ = ()
 
     def get(self, name: str) -> Value:
         """Return the value, or None when it is absent or empty."""
-        ...
+        raise NotImplementedError
 
     def names(self) -> Iterable[str]:
         """Return the keys."""
-        ...
+        raise NotImplementedError
 
 
 @dataclass(slots=True)
@@ -142,12 +147,16 @@ def event_names(attributes: Attributes, field: str, body: Value) -> EventNames:
     Codex writes a code location into the field, so the attribute takes precedence. Claude Code repeats the name in the
     body, with its prefix; a body is content that must not be kept, so it is used only if it is one short word.
     """
-    others = tuple(_word(value) for value in (field, body) if isinstance(value, str) and _word(value))
+    others = _words(field, body) if field or body else ()
     for name in _NAME_ATTRIBUTES:
         value = attributes.get(name)
         if isinstance(value, str) and value:
             return EventNames(value, (value.strip(),), others)
     return EventNames(field, others, others)
+
+
+def _words(*values: Value) -> tuple[str, ...]:
+    return tuple([word for value in values if isinstance(value, str) and (word := _word(value))])
 
 
 def _word(value: str) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import NamedTuple
 
 from tallystream.schemas.connections import Connection, hash_secret
 from tallystream.schemas.ingest import CONNECTION_HEADER
@@ -17,11 +18,12 @@ from tallystream.streams.gateway.errors import RequestRefusedError
 from tallystream.streams.gateway.routes import RouteTarget
 from tallystream.streams.service.clock import Clock, utc
 
+_NO_TIME = datetime.min.replace(tzinfo=UTC)
+"""Where no end of validity is known, the time of the request decides nothing."""
 _BEARER = {"WWW-Authenticate": 'Bearer realm="tallystream"'}
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(NamedTuple):
     """The hashed credentials of a request. `provider` is "" when the path does not name one."""
 
     ingest_sha256: str
@@ -43,8 +45,8 @@ def credentials(target: RouteTarget, headers_id: str | None, authorization: str 
         RequestRefusedError: 401, the request has none.
 
     """
-    ingest_id = target.ingest_id or headers_id
-    if not ingest_id:
+    ingest_sha256 = target.ingest_sha256 or (hash_secret(headers_id) if headers_id else None)
+    if ingest_sha256 is None:
         raise RequestRefusedError(
             401, f"no ingest id: use the URL that `connections create` printed, or the header {CONNECTION_HEADER}"
         )
@@ -53,7 +55,7 @@ def credentials(target: RouteTarget, headers_id: str | None, authorization: str 
         scheme, _, secret = authorization.partition(" ")
         if scheme.lower() == "bearer":
             bearer = hash_secret(secret.strip())
-    return Credentials(hash_secret(ingest_id), target.provider or "", bearer)
+    return Credentials(ingest_sha256, target.provider or "", bearer)
 
 
 class Authenticator:
@@ -76,7 +78,8 @@ class Authenticator:
             if not await self._registry.refresh():
                 return Undetermined(shown)
             grant = self._registry.find(shown.ingest_sha256)
-        return authorize(grant, shown, utc(self._clock.now_ns()))
+        at = _NO_TIME if grant is None or grant.lasts else utc(self._clock.now_ns())
+        return authorize(grant, shown, at)
 
 
 def authorize(grant: Grant | None, shown: Credentials, at: datetime) -> Connection:

@@ -65,7 +65,7 @@ class ConnectionDestination:
         activity: ActivityLog,
         metrics: Metrics,
     ) -> None:
-        self._connection = connection
+        self.connection = connection
         self._delivery = delivery
         self._messages = messages
         self._activity = activity
@@ -78,7 +78,7 @@ class ConnectionDestination:
         """Return the messages: usage, sightings of calls, links between sessions, witnesses, and dead letters."""
         if decoded.is_empty:
             return ()
-        connection_id = self._connection.connection_id
+        connection_id = self.connection.connection_id
         witnesses = self._messages.witnesses(decoded.witnesses, connection_id) if decoded.witnesses else []
         if decoded.logs is None:
             return witnesses
@@ -100,9 +100,9 @@ class ConnectionDestination:
             newest = max([pack.events[-1]["occurred_at"] for pack in packs])
             seconds = max(0.0, (time.time_ns() - newest) / 1e9)
             self._metrics.durable(self.provider, sum([len(pack.events) for pack in packs]), seconds)
-        self._activity.note(self._connection.connection_id, decoded.signal, decoded.records)
+        self._activity.note(self.connection.connection_id, decoded.signal, decoded.records)
 
     async def undecodable(self, detail: str, size: int, digest: str) -> None:
         """Store the dead letter of a whole body."""
-        letter = self._messages.undecodable(detail, size, digest, self._connection.connection_id)
+        letter = self._messages.undecodable(detail, size, digest, self.connection.connection_id)
         await self._delivery.deliver([letter])

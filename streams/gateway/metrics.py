@@ -7,13 +7,13 @@ statuses the gateway answers; `encoding` protobuf|json|unknown; `reason` of a de
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from tallystream.schemas.connections import Provider, Signal
 from tallystream.schemas.errors import Reason
+from tallystream.streams.service.tallies import TallyCounter, TallyHistogram
 
 DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 AGES = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86_400.0)
@@ -51,46 +51,46 @@ class Metrics:
         def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
             return Counter(name, text, labels, registry=registry)
 
-        self.requests = counter(
+        self._requests = TallyCounter(
             "tallystream_gateway_requests_total",
             "OTLP requests answered.",
             ("provider", "signal", "code", "encoding"),
+            registry,
         )
-        self.duration = Histogram(
+        self._durations = TallyHistogram(
             "tallystream_gateway_request_duration_seconds",
             "Time from a request's headers to its answer. For logs it includes storing the usage durably.",
             ("signal",),
-            buckets=DURATIONS,
-            registry=registry,
+            DURATIONS,
+            registry,
         )
-        self.body = Histogram(
-            "tallystream_gateway_body_bytes",
-            "Request bodies after decompression.",
-            ("signal",),
-            buckets=SIZES,
-            registry=registry,
+        self._bodies = TallyHistogram(
+            "tallystream_gateway_body_bytes", "Request bodies after decompression.", ("signal",), SIZES, registry
         )
-        self.records = counter(
+        self._records = TallyCounter(
             "tallystream_gateway_records_total",
             "Log records, metric points and spans in accepted requests.",
             ("provider", "signal"),
+            registry,
         )
         self.witnesses_left_out = counter(
             "tallystream_gateway_witness_statements_left_out_total",
             "Metric points and spans of a client that is counted from its logs, whose token counts could not be read or"
             " that were too many in one body. Coverage lacks them; no cost does.",
         )
-        self.events = counter(
+        self._events = TallyCounter(
             "tallystream_gateway_usage_events_total",
             "Usage events accepted, including duplicates, which the worker suppresses.",
             ("provider",),
+            registry,
         )
-        self.event_to_durable = Histogram(
+        self._event_to_durable = TallyHistogram(
             "tallystream_gateway_event_to_durable_seconds",
             "Time from the newest event of a request (client's clock) to the answer that acknowledges it, including"
             " the client's batching and the network.",
-            buckets=AGES,
-            registry=registry,
+            (),
+            AGES,
+            registry,
         )
         self.dead_letters = counter(
             "tallystream_gateway_dead_letters_total",
@@ -109,16 +109,18 @@ class Metrics:
             " output). The totals are kept, and the parts are reduced to fit.",
             ("provider",),
         )
-        self.ack = Histogram(
+        self._acks = TallyHistogram(
             "tallystream_gateway_kafka_ack_seconds",
             "Time from sending a record batch to its acknowledgement by all in-sync replicas.",
-            buckets=DURATIONS,
-            registry=registry,
+            (),
+            DURATIONS,
+            registry,
         )
-        self.delivered = counter(
+        self._delivered = TallyCounter(
             "tallystream_gateway_messages_acked_total",
             "Messages acknowledged by Kafka, by topic (without the prefix).",
             ("topic",),
+            registry,
         )
         self.spooled = counter(
             "tallystream_gateway_spooled_messages_total",
@@ -173,34 +175,27 @@ class Metrics:
             self.inconsistent.labels(provider)
             for signal in get_args(Signal):
                 for encoding in ("protobuf", "json"):
-                    self.requests.labels(provider, signal, "503", encoding)
-        # Cached label children for every request, because looking one up costs more than counting.
-        self._requests = cache(lambda labels: self.requests.labels(*labels))
-        self._durations = cache(lambda signal: self.duration.labels(signal))
-        self._delivered = cache(lambda topic: self.delivered.labels(topic.rpartition(".")[2]))
-        self._bodies = cache(lambda signal: self.body.labels(signal))
-        self._records = cache(lambda labels: self.records.labels(*labels))
-        self._events = cache(lambda provider: self.events.labels(provider))
+                    self._requests.add((provider, signal, "503", encoding), 0)
 
     def answered(self, labels: Labels, seconds: float) -> None:
         """Count one answer: (provider, signal, code, encoding)."""
-        self._requests(labels).inc()
-        self._durations(labels[1]).observe(seconds)
+        self._requests.add(labels)
+        self._durations.observe((labels[1],), seconds)
 
     def took(self, provider: str, signal: str, size: int, records: int) -> None:
         """Count one decoded body."""
-        self._bodies(signal).observe(size)
-        self._records((provider, signal)).inc(records)
+        self._bodies.observe((signal,), size)
+        self._records.add((provider, signal), records)
 
     def durable(self, provider: str, events: int, seconds: float) -> None:
         """Count the events of one request, and how many seconds after the newest of them they were durable."""
-        self._events(provider).inc(events)
-        self.event_to_durable.observe(seconds)
+        self._events.add((provider,), events)
+        self._event_to_durable.observe((), seconds)
 
     def acked(self, topic: str, messages: int, seconds: float) -> None:
         """Count one acknowledged record batch."""
-        self._delivered(topic).inc(messages)
-        self.ack.observe(seconds)
+        self._delivered.add((topic.rpartition(".")[2],), messages)
+        self._acks.observe((), seconds)
 
     def watch(self, **reads: Callable[[], float]) -> None:
         """Register the gauges, which are read on each scrape; one function for each name in GAUGES."""

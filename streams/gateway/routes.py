@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, get_args
 
-from tallystream.schemas.connections import Provider
+from tallystream.schemas.connections import Provider, hash_secret
 from tallystream.schemas.ingest import INGEST_PATH
 from tallystream.streams.gateway.errors import RequestRefusedError
 
@@ -32,7 +32,8 @@ class RouteTarget:
     """A parsed path. `signal` None: the body determines it. `provider` None: the id came in the header."""
 
     provider: str | None
-    ingest_id: str | None
+    ingest_sha256: str | None
+    """Hash of the ingest id: it is computed once for a path that comes again and again."""
     signal: str | None
 
 
@@ -65,7 +66,7 @@ def _ingest(parts: list[str]) -> RouteTarget:
     rest = [part for part in rest if part]
     if not ingest_id or len(ingest_id) > MAX_ID or (ingest_id == "v1" and len(rest) == 1):
         raise RequestRefusedError(404, f"the path has no ingest id: {INGEST_PATH}{provider}/{{ingestId}}/v1/logs")
-    return RouteTarget(provider, ingest_id, _signal(rest, f"{INGEST_PATH}{provider}/{{ingestId}}"))
+    return RouteTarget(provider, hash_secret(ingest_id), _signal(rest, f"{INGEST_PATH}{provider}/{{ingestId}}"))
 
 
 def _signal(parts: list[str], base: str) -> str | None:

@@ -46,6 +46,11 @@ class Grant:
     connection: Connection
     expires_at: datetime | None
 
+    @property
+    def lasts(self) -> bool:
+        """Return whether no end of its validity is known."""
+        return self.expires_at is None and self.connection.revoked_at is None
+
 
 class Cache:
     """Connections by the SHA-256 of each of their ingest ids."""

@@ -28,14 +28,26 @@ log = structlog.get_logger()
 
 
 class _Share:
-    """A round's messages for one partition, and the future that their requests wait for."""
+    """A round's messages for one partition, and a future for each request that waits for them."""
 
-    __slots__ = ("durable", "messages", "unacked")
+    __slots__ = ("_outcome", "_settled", "_waiting", "messages", "unacked")
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
-        self.durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.unacked = 0
+        self._waiting: list[asyncio.Future[None]] = []
+        self._settled = False
+        self._outcome: BaseException | None = None
+
+    async def durable(self) -> None:
+        """Return once the messages are durable; raises NotDurableError when the client must send them again."""
+        if not self._settled:
+            # one future for each request, because a request may be cancelled and the others go on
+            waiting = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiting)
+            await waiting
+        if self._outcome is not None:
+            raise self._outcome
 
     def acked(self, acked: asyncio.Future[None]) -> None:
         """Note that the outcome of a batch is known."""
@@ -46,14 +58,19 @@ class _Share:
 
     def succeed(self) -> None:
         """Tell the waiting requests that the messages are durable."""
-        if not self.durable.done():
-            self.durable.set_result(None)
+        self._settle(None)
 
     def fail(self, exc: BaseException) -> None:
         """Tell the waiting requests that the messages are not durable, so that the clients send them again."""
-        if not self.durable.done():
-            self.durable.set_exception(exc)
-            self.durable.exception()
+        self._settle(exc)
+
+    def _settle(self, outcome: BaseException | None) -> None:
+        if self._settled:
+            return
+        self._settled, self._outcome = True, outcome
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
 
 
 class Delivery:
@@ -96,7 +113,7 @@ class Delivery:
             return
         self._wake.set()
         for share in shares.values():
-            await asyncio.shield(share.durable)
+            await share.durable()
 
     async def run(self) -> None:
         """Send rounds until cancelled. Cancel it only when no request is waiting."""

@@ -16,9 +16,9 @@ from tallystream.schemas.connections import Signal
 from tallystream.schemas.ingest import CONNECTION_HEADER
 from tallystream.schemas.otlp import Encoding, partial_success
 from tallystream.streams.gateway import routes
-from tallystream.streams.gateway.acceptance import Acceptance, Body
+from tallystream.streams.gateway.acceptance import Acceptance
 from tallystream.streams.gateway.auth import credentials
-from tallystream.streams.gateway.budget import Budget, Lease
+from tallystream.streams.gateway.budget import Budget
 from tallystream.streams.gateway.config import GatewayConfig
 from tallystream.streams.gateway.errors import MAX_HEAD, NotDurableError, RequestRefusedError, head_too_long
 from tallystream.streams.gateway.http import body as bodies
@@ -107,7 +107,7 @@ class Handler:
         if path == "/readyz" and request.method in ("GET", "HEAD"):
             return self._health()
         known.encoding = _encoding(request)
-        if sum(len(name) + len(value) for name, value in request.raw_headers) > MAX_HEAD:
+        if sum([len(name) + len(value) for name, value in request.raw_headers]) > MAX_HEAD:
             raise head_too_long()
         target = routes.parse(path)
         known.provider = target.provider or "unknown"
@@ -122,23 +122,21 @@ class Handler:
         known.provider = destination.provider
         signal = _SIGNALS[target.signal] if target.signal else None
         with self._budget.lease() as lease:
-            body = await self._body(request, self._acceptance.limit(destination), lease)
+            if "Expect" in request.headers:
+                await _continue(request)
+            body = await bodies.read(
+                request,
+                limit=self._acceptance.limit(destination),
+                idle=self._config.body_timeout,
+                within=self._config.upload_timeout,
+                lease=lease,
+            )
             accepted = await self._acceptance.take(body, known.encoding, signal, destination, lease)
         known.signal = accepted.signal
         if not accepted.rejected:
             return self._replies.success(request, known.encoding)
         text = partial_success(accepted.signal, accepted.rejected, accepted.why, known.encoding)
         return self._replies.answer(200, text, known.encoding)
-
-    async def _body(self, request: web.BaseRequest, limit: int, lease: Lease) -> Body:
-        if request.headers.get("Expect") and request.version >= HttpVersion11:
-            # only now, because a client that is refused by its headers need not send its body at all
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0
-        config = self._config
-        return await bodies.read(
-            request, limit=limit, idle=config.body_timeout, within=config.upload_timeout, lease=lease
-        )
 
     def _health(self) -> web.Response:
         health = self._ready()
@@ -154,14 +152,24 @@ def _path(request: web.BaseRequest) -> str:
     return unquote(raw.partition("?")[0]) if raw.startswith("//") else request.path
 
 
+async def _continue(request: web.BaseRequest) -> None:
+    """Ask for the body; only now, because a client that is refused by its headers need not send it at all."""
+    if request.headers.get("Expect") and request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+
+
 def _check_framing(request: web.BaseRequest) -> None:
     """Raise RequestRefusedError when the framing of the body is not supported."""
-    coding = request.headers.get("Transfer-Encoding", "").strip().lower()
+    headers = request.headers
+    if "Transfer-Encoding" not in headers and "Expect" not in headers:
+        return
+    coding = headers.get("Transfer-Encoding", "").strip().lower()
     if coding not in ("", "chunked"):
         raise RequestRefusedError(
             400, "unknown Transfer-Encoding: use chunked or none, and Content-Encoding for compression", headers=_CLOSE
         )
-    expected = request.headers.get("Expect", "").strip().lower()
+    expected = headers.get("Expect", "").strip().lower()
     if expected not in ("", "100-continue"):
         raise RequestRefusedError(417, "unknown Expect: use 100-continue or none")
 

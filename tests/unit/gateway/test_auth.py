@@ -72,7 +72,7 @@ def test_revocation_in_the_future_has_no_effect_yet() -> None:
 
 
 def test_credentials_come_from_path_or_header_and_are_hashed() -> None:
-    from_path = credentials(RouteTarget("codex", INGEST_ID, "logs"), None, f"Bearer  {BEARER}")
+    from_path = credentials(RouteTarget("codex", hash_secret(INGEST_ID), "logs"), None, f"Bearer  {BEARER}")
     assert from_path == Credentials(hash_secret(INGEST_ID), "codex", hash_secret(BEARER))
     assert credentials(RouteTarget(None, None, "logs"), INGEST_ID, "Basic eA==") == Credentials(
         hash_secret(INGEST_ID), "", None

@@ -8,19 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tallystream.schemas.connections import hash_secret
 from tallystream.schemas.ingest import INGEST_PATH
 from tallystream.streams.gateway.errors import RequestRefusedError
 from tallystream.streams.gateway.routes import MAX_ID, RouteTarget, parse
 
 ID = "Zq3v0000000000000000AB"
+HASH = hash_secret(ID)
 
 
 @pytest.mark.parametrize("provider", ["codex", "claude", "gemini"])
 @pytest.mark.parametrize("signal", ["logs", "metrics", "traces"])
 @pytest.mark.parametrize("slashes", ["", "/", "//"])
 def test_three_url_forms_are_recognised(provider: str, signal: str, slashes: str) -> None:
-    assert parse(f"{INGEST_PATH}{provider}/{ID}/v1/{signal}{slashes}") == RouteTarget(provider, ID, signal)
-    assert parse(f"{INGEST_PATH}{provider}/{ID}{slashes}") == RouteTarget(provider, ID, None)
+    assert parse(f"{INGEST_PATH}{provider}/{ID}/v1/{signal}{slashes}") == RouteTarget(provider, HASH, signal)
+    assert parse(f"{INGEST_PATH}{provider}/{ID}{slashes}") == RouteTarget(provider, HASH, None)
     assert parse(f"/v1/{signal}{slashes}") == RouteTarget(None, None, signal)
     assert parse(slashes) == RouteTarget(None, None, None)
 
@@ -84,7 +86,7 @@ def test_urls_built_by_exporters_are_accepted(base: str, end: str, signal: str |
     assert (
         parse(base + end)
         == parse(f"/{base}{end}")
-        == RouteTarget("codex" if base else None, ID if base else None, signal)
+        == RouteTarget("codex" if base else None, HASH if base else None, signal)
     )
 
 

@@ -1,0 +1,77 @@
+"""A record's attributes, in the three forms in which decoders have them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tallystream.schemas.otlp.records import OPAQUE, Attributes, Value
+
+
+class MapAttributes(Attributes):
+    """Attributes as protobuf's map."""
+
+    __slots__ = ("_map",)
+
+    def __init__(self, attributes: Any) -> None:
+        self._map = attributes
+
+    def get(self, name: str) -> Value:
+        """Return the value, or None when it is absent or empty."""
+        # the map's [] would add a missing key
+        value = self._map.get(name)
+        if value is None:
+            return None
+        # nearly all values are texts, and this is the shortest way to one
+        text: str = value.string_value
+        return text or message_value(value)
+
+    def names(self) -> Iterable[str]:
+        """Return the keys."""
+        names: Iterable[str] = self._map
+        return names
+
+
+class PlainAttributes(Attributes):
+    """Attributes as a dict of decoded values."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: dict[str, Value]) -> None:
+        self._values = values
+
+    def get(self, name: str) -> Value:
+        """Return the value, or None when it is absent or empty."""
+        return self._values.get(name)
+
+    def names(self) -> Iterable[str]:
+        """Return the keys."""
+        return self._values
+
+
+class JsonAttributes(Attributes):
+    """Attributes as a dict of parsed JSON, of which `decode` makes a value."""
+
+    __slots__ = ("_decode", "_values")
+
+    def __init__(self, values: dict[str, Any], decode: Callable[[Any], Value]) -> None:
+        self._values = values
+        self._decode = decode
+
+    def get(self, name: str) -> Value:
+        """Return the value, or None when it is absent or empty."""
+        value = self._values.get(name)
+        return None if value is None else self._decode(value)
+
+    def names(self) -> Iterable[str]:
+        """Return the keys."""
+        return self._values
+
+
+def message_value(value: Any) -> Value:
+    """Return the content of an AnyValue message."""
+    kind = value.WhichOneof("value")
+    if kind == "string_value" or kind == "int_value" or kind == "bool_value" or kind == "double_value":
+        scalar: Value = getattr(value, kind)
+        return scalar
+    return None if kind is None else OPAQUE

@@ -1,0 +1,46 @@
+"""Builds the package; with TALLYSTREAM_COMPILE=1 the hot modules are compiled by mypyc.
+
+pyproject.toml has everything else. The compiled modules are the same files, type-checked already: only what is on the
+way of every small request is compiled. A loop over an unbounded body stays interpreted, because compiled code does not
+let other threads run, and a large body is decoded in a thread beside the event loop.
+"""
+
+import os
+
+from setuptools import setup
+
+COMPILED = (
+    "schemas/compiled.py",
+    "schemas/keys.py",
+    "schemas/packing.py",
+    "schemas/clients/attribution.py",
+    "schemas/clients/base.py",
+    "schemas/clients/claude_code.py",
+    "schemas/clients/cline.py",
+    "schemas/clients/codex.py",
+    "schemas/clients/gemini_cli.py",
+    "schemas/clients/logs.py",
+    "schemas/clients/payer.py",
+    "schemas/clients/qwen_code.py",
+    "schemas/clients/registry.py",
+    "schemas/clients/unrecognised.py",
+    "schemas/otlp/attributes.py",
+    "schemas/otlp/limits.py",
+    "schemas/otlp/protobuf_records.py",
+    "schemas/otlp/protobuf_scan.py",
+    "schemas/otlp/records.py",
+)
+
+
+def extensions() -> list[object]:
+    """Return the extension modules; mypyc names each as Python imports it, so it is run in the package's folder."""
+    from mypyc.build import mypycify
+
+    paths = [f"src/tallystream/{path}" for path in COMPILED]
+    found: list[object] = mypycify(
+        ["--ignore-missing-imports", "--follow-imports=silent", *paths], opt_level="3", debug_level="0"
+    )
+    return found
+
+
+setup(ext_modules=extensions() if os.environ.get("TALLYSTREAM_COMPILE") == "1" else [])
