@@ -70,9 +70,12 @@ fuzz: $(VENV)/.dev ## Fuzz each decoder and the whole way of a body into rows, 1
 		|| echo "atheris cannot be installed: mutations are not guided by coverage"
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
-bench: $(VENV)/.dev ## Measure the gateway beside the OpenTelemetry Collector, turn by turn; writes docs/benchmarks.md (Go, 10 minutes).
+bench: $(VENV)/.dev ## Measure gateway and worker beside the OpenTelemetry Collector and Kafka Streams; writes docs/benchmarks.md (Go, Maven, 40 minutes).
 	@peer="$${XDG_CACHE_HOME:-$$HOME/.cache}/tallystream-collector"; benchmarks/peers/build.sh "$$peer"; \
 	$(BIN)/python -m benchmarks.gateway --collector "$$peer/otelcol/otelcol" --report docs/benchmarks.md $(ARGS)
+	@peer="$${XDG_CACHE_HOME:-$$HOME/.cache}/tallystream-streams"; benchmarks/peers/build-streams.sh "$$peer"; \
+	$(BIN)/python -m benchmarks.worker --streams "$$peer" --report docs/benchmarks.md
+	$(BIN)/python -m benchmarks.freshness --report docs/benchmarks.md
 
 bench-check: $(VENV)/.dev ## Count the instructions of the hot paths, and fail if one costs 5% more than the baseline (valgrind).
 	$(BIN)/python -m benchmarks.instructions $(ARGS)

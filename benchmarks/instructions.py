@@ -76,7 +76,7 @@ def _request(json_: bool, rounds: int) -> int:
 
 
 def _fold(rounds: int) -> int:
-    from benchmarks.session_cost import messages as usage_messages
+    from benchmarks.usage_messages import messages as usage_messages
     from tests.support.stepped_fold import NOW, Message, Stepped, session_cost
 
     one = Stepped(0, session_cost())
@@ -84,7 +84,7 @@ def _fold(rounds: int) -> int:
     for done in range(rounds):
         made = [
             Message(done * count + offset, value, key)
-            for offset, (key, value) in enumerate(usage_messages(count * 5, 5, seed=done, now=NOW))
+            for offset, (key, value) in enumerate(usage_messages(count * 5, 5, seed=done, now=NOW, sessions=40))
         ]
         for start in range(0, count, 50):
             one.fold(made[start : start + 50])

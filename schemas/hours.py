@@ -23,6 +23,7 @@ def hour_iso(hour: int) -> str:
     return (_EPOCH + timedelta(hours=hour)).strftime("%Y-%m-%dT%H:00:00Z")
 
 
+@lru_cache(maxsize=16_384)
 def hour_from_iso(text: str) -> int:
     """Return the hour that `hour_iso` wrote."""
     at = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)

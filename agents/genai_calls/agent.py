@@ -163,12 +163,12 @@ class GenaiCalls(Fold):
             try:
                 origin, sightings = _read(CallBatch.model_validate_json(record.value))
             except ValidationError as exc:
-                derived.letters.append(_letter(record, exc))
+                derived.letters.append(_letter(partition.number, record, exc))
                 self._metrics.dead_letters.labels(Reason.INVALID_MESSAGE.value).inc()
                 continue
             state.add(origin, sightings, record.offset)
             for conflict in state.conflicts:
-                derived.letters.append(_conflicting(record, conflict))
+                derived.letters.append(_conflicting(partition.number, record, conflict))
                 self._metrics.dead_letters.labels(Reason.CONFLICTING_COUNTS.value).inc()
             state.conflicts.clear()
             key, row = rows.batch_row(record.timestamp, record.offset, record.value)
@@ -232,12 +232,12 @@ def _usage(released: Iterable[Release]) -> Iterator[tuple[bytes, bytes]]:
         yield from packing.messages(pack, connection_id, lambda user: user)
 
 
-def _conflicting(record: InputRecord, conflict: Conflict) -> tuple[bytes, bytes]:
+def _conflicting(p: int, record: InputRecord, conflict: Conflict) -> tuple[bytes, bytes]:
     """Return the dead letter of a span that was told twice with different counts: it holds both."""
     counted, other = conflict.counted, conflict.other
     tokens, fewer = ((one.input or 0) + (one.output or 0) for one in (counted, other))
     return dead_letter(
-        (topic_names.CALLS, str(record.partition), str(record.offset), str(conflict.place)),
+        (topic_names.CALLS, str(p), str(record.offset), str(conflict.place)),
         Reason.CONFLICTING_COUNTS,
         f"two records of one span: {tokens} tokens counted, the other says {fewer}",
         utc(record.timestamp * 1_000_000),
@@ -255,12 +255,12 @@ def _counts(seen: Sighting) -> dict[str, Any]:
 _SHOWN = frozenset(("trace_id", "span_id", "response_model", *COUNTS))
 
 
-def _letter(record: InputRecord, exc: ValidationError) -> tuple[bytes, bytes]:
+def _letter(p: int, record: InputRecord, exc: ValidationError) -> tuple[bytes, bytes]:
     """Return the dead letter of a message that is not a CallBatch: its size, its hash, and the invalid fields."""
     where = sorted({".".join(str(part) for part in error["loc"]) or "the message" for error in exc.errors()})[:5]
     raw = record.value or b""
     return dead_letter(
-        (topic_names.CALLS, str(record.partition), str(record.offset), "0"),
+        (topic_names.CALLS, str(p), str(record.offset), "0"),
         Reason.INVALID_MESSAGE,
         f"the message is not a CallBatch: {', '.join(where)}",
         utc(record.timestamp * 1_000_000),

@@ -18,6 +18,7 @@ RULES = 2
 MAX_NAME = 256
 """Maximum length of a model name, tier or speed; longer ones are not priced."""
 
+_NO_LIMIT = 2**63
 Key = tuple[str, str, str | None, str | None]
 
 
@@ -98,6 +99,26 @@ class Book:
             + output * out
             + card.fee
         )
+
+    def flat(self, provider: str, model: str, first_ns: int, last_ns: int) -> tuple[Sequence[int], int, int] | None:
+        """Return what one price holds for, of requests without tier and speed between two times, both included.
+
+        That is the pico-dollars a token of input_uncached, cache_read, cache_write_5m, cache_write_1h and output, those
+        a request, and the tokens of input (all but output) up to which both hold. None when times or kinds of tokens
+        differ in how they are priced, or have no price.
+        """
+        try:
+            schedule = self._schedules[provider, model, None, None]
+        except KeyError:
+            schedule = self._find(provider, model, None, None)
+        card = schedule.segments[0]
+        if len(schedule.segments) > 1:
+            card = schedule.segment(first_ns)
+            if card is not schedule.segment(last_ns):
+                return None
+        if not isinstance(card, Card) or card.whole is None:
+            return None
+        return card.whole[0], card.fee, card.starts[0] if card.starts else _NO_LIMIT
 
     def card(self, provider: str, model: str, tier: str | None, at_ns: int, *, speed: str | None = None) -> Card | None:
         """Return the prices of a model at a time in ns since the epoch, or None when the book does not have them."""

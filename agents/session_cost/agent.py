@@ -15,7 +15,7 @@ import structlog
 from typing_extensions import override
 
 from tallystream.agents.pricing import Book
-from tallystream.agents.session_cost import dead_letters, hour_state, hours, state_rows
+from tallystream.agents.session_cost import dead_letters, hour_state, hours, ordinary, state_rows
 from tallystream.agents.session_cost.correction import CHANGED, HEADER, correct, parse_correction
 from tallystream.agents.session_cost.counted import IDS_OF_COUNTS
 from tallystream.agents.session_cost.derived import Derived
@@ -32,7 +32,7 @@ from tallystream.agents.session_cost.hour_state import (
 )
 from tallystream.agents.session_cost.hours import HourSums
 from tallystream.agents.session_cost.metrics import FoldMetrics
-from tallystream.agents.session_cost.parse import ParsedBatch, parse, price
+from tallystream.agents.session_cost.parse import Head, ParsedBatch, parse, parse_events, price
 from tallystream.agents.session_cost.session_states import CountedAt
 from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.deadletters import DeadLetter
@@ -76,7 +76,6 @@ class SessionCost(Fold):
         self._clock = clock or SystemClock()
         self._log = structlog.get_logger("session_cost")
         self._derived: dict[int, Derived] = {}
-        self._iso: dict[int, str] = {}
 
     # -- states
 
@@ -94,7 +93,7 @@ class SessionCost(Fold):
 
     def recovered(self, partition: Partition) -> None:
         """Start with an empty memory, because the hours are in the store."""
-        self._derived[partition.number] = Derived(HourSums(partition.number, partition.stored), [])
+        self._derived[partition.number] = Derived(self._window, HourSums(partition.number, partition.stored), [])
 
     def derive(
         self, number: int, replaced: Sequence[Replacement], read: Callable[[bytes], bytes | None]
@@ -123,15 +122,21 @@ class SessionCost(Fold):
         """Count the events of the messages."""
         p, derived = partition.number, self._derived[partition.number]
         if partition.watermark != derived.watermark:
-            derived.watermark = partition.watermark
-            derived.closed_hour = hour_from_iso(partition.watermark.decode()) if partition.watermark else 0
-        counted = copies = late = 0
+            derived.close(partition.watermark)
+        tallies: list[tuple[int, int, int]] = []
+        split, book = derived.known.split, self._book
         for record in records:
             if HEADER in record.headers:
                 self._correct(partition, derived, record)
                 continue
+            found = split(record.key, record.value)
+            if found is not None and found[0].ids_of_counts:
+                tally = ordinary.count(partition, derived, record, *found, book, self._state)
+                if tally is not None:
+                    tallies.append(tally)
+                    continue
             try:
-                batch = parse(record.key, record.value)
+                batch = parse_events(found[0].head, found[1]) if found else parse(record.key, record.value)
             except InvalidMessageError as exc:
                 letter = dead_letters.invalid_message(p, record.offset, record.timestamp, record.value, exc.message)
                 self._refuse(derived, Reason.INVALID_MESSAGE, letter)
@@ -143,14 +148,12 @@ class SessionCost(Fold):
                     )
                     self._refuse(derived, Reason.INVALID_MESSAGE, letter)
             if batch.events:
-                tally = self._count(partition, derived, record, batch)
-                counted += tally[0]
-                copies += tally[1]
-                late += tally[2]
+                tallies.append(self._count(partition, derived, record, batch))
         metrics = self._metrics
-        metrics.events.inc(counted)
-        metrics.duplicates.inc(copies)
-        metrics.late.inc(late)
+        if tallies:
+            counters = (metrics.events, metrics.duplicates, metrics.late)
+            for counter, numbers in zip(counters, zip(*tallies, strict=True), strict=True):
+                counter.inc(sum(numbers))
 
     def _correct(self, partition: Partition, derived: Derived, record: InputRecord) -> None:
         """Apply a price correction, or make a dead letter of it."""
@@ -191,7 +194,7 @@ class SessionCost(Fold):
         future = window.future_ns(append_ms)
         prefix = (record.key or b"") + b"|"  # `parse` has checked that the key is connection|session
         # An event of an open hour is found in a closed one only if this message is repeated.
-        closed_keys = prefix + self._hour(derived.closed_hour)
+        closed_keys = prefix + hour_iso(derived.closed_hour).encode()
         touched: dict[bytes, State] = {}
         own: State | None = None
         reason: Reason | None = None
@@ -209,7 +212,7 @@ class SessionCost(Fold):
                     reason, own = None, None  # a repetition: it was counted or refused before its hour was closed
                 elif reason is None:
                     late = hour_state.is_late(hour, append_ms)
-                    own_key = prefix + self._hour(hour)
+                    own_key = prefix + hour_iso(hour).encode()
                     own = self._state(partition, derived, own_key, batch)
             if reason is not None:
                 self._refuse(
@@ -269,7 +272,7 @@ class SessionCost(Fold):
         for other in hours_of_session:
             if other == hour or other < first:
                 continue
-            key = session + self._hour(other)
+            key = session + hour_iso(other).encode()
             state = self._stored_state(partition, derived, key)
             if state is not None and ident in state.ids.seen:
                 late = hour_state.is_late(other, record.timestamp)
@@ -279,18 +282,10 @@ class SessionCost(Fold):
         hours_of_session.add(hour)
         return own
 
-    def _hour(self, hour: int) -> bytes:
-        iso = self._iso.get(hour)
-        if iso is None:
-            if len(self._iso) > 10_000:
-                self._iso.clear()
-            iso = self._iso[hour] = hour_iso(hour)
-        return iso.encode()
-
-    def _state(self, partition: Partition, derived: Derived, key: bytes, batch: ParsedBatch) -> State:
-        state = self._stored_state(partition, derived, key)
+    def _state(self, partition: Partition, derived: Derived, key: bytes, head: Head | ParsedBatch) -> State:
+        state: State | None = partition.cache.get(key) or self._stored_state(partition, derived, key)
         if state is None:
-            state = partition.cache[key] = State(batch.client, batch.provider)
+            state = partition.cache[key] = State(head.client, head.provider)
             derived.weight += STATE_IDS
         return state
 

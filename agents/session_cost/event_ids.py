@@ -15,8 +15,9 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
+from itertools import repeat
 from typing import NamedTuple
 
 from tallystream.agents.session_cost import counted
@@ -33,6 +34,7 @@ FORMAT_IDS, FORMAT = 16, 18
 _ROW = struct.Struct("<Bq8sqq")
 """Format, version (0: what a block holds never changes), the block before, `before`, `newest`; the entries follow."""
 _ID = 8
+_PLAIN = _ID + len(UNKNOWN)
 
 Entry = tuple[int, bytes]
 """An id, and what was counted under it (`counted`)."""
@@ -80,6 +82,20 @@ class EventIds:
             self._seal(self.newest)
 
     replace = add
+
+    def extend(self, idents: Sequence[int], times: Sequence[int]) -> None:
+        """Do the same as `add` for ids that are different and not in `seen`, and of which nothing more is known."""
+        self.seen.update(dict.fromkeys(idents, UNKNOWN))
+        at = 0
+        while at < len(idents):
+            end = at + -((self._open_bytes - SEAL_BYTES) // _PLAIN)
+            some = idents[at:end]
+            self.open.extend(zip(some, repeat(UNKNOWN)))
+            self._open_bytes += _PLAIN * len(some)
+            self.newest = max(self.newest, *times[at:end])
+            if self._open_bytes >= SEAL_BYTES:
+                self._seal(self.newest)
+            at = end
 
     def _seal(self, newest: int) -> None:
         """Make a block of the open entries, and forget the oldest ones when there are enough."""

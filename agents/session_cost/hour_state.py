@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
+from typing import NamedTuple
 
 import orjson
 
@@ -25,7 +26,7 @@ from tallystream.agents.session_cost.event_ids import EventIds
 from tallystream.agents.session_cost.parse import Event
 from tallystream.schemas import keys
 from tallystream.schemas.errors import Reason
-from tallystream.schemas.hours import HOUR_MS, hour_iso, is_final
+from tallystream.schemas.hours import HOUR_MS, hour_iso, is_final, last_final_hour
 from tallystream.streams.runtime.changelog import split_version
 
 FUTURE_MS = 24 * HOUR_MS
@@ -57,6 +58,18 @@ REASONS = {Outcome.BEYOND_DEDUPE: Reason.BEYOND_DEDUPE, Outcome.ROW_FULL: Reason
 COUNTED, DUPLICATE, CONFLICT, REPLACED, BEYOND_DEDUPE, ROW_FULL = Outcome
 
 
+class Bounds(NamedTuple):
+    """What `Window.verdict` and `is_late` say of all messages appended at `append_ms`."""
+
+    append_ms: int
+    first_hour: int
+    """Events of earlier hours are refused."""
+    future_ns: int
+    """Events from then on are refused."""
+    final_hour: int
+    """Events of hours up to this one are late."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """The time window in which events are counted: `lateness_ms` after an hour's end, they are too late."""
@@ -78,6 +91,11 @@ class Window:
         if occurred_at >= self.future_ns(append_ms):
             return Reason.FROM_THE_FUTURE
         return Reason.CLOSED if hour < closed_hour else None
+
+    def bounds(self, append_ms: int, closed_hour: int) -> Bounds:
+        """Return the bounds of messages appended at this time."""
+        first = max(self.first_open_hour(append_ms), closed_hour)
+        return Bounds(append_ms, first, self.future_ns(append_ms), last_final_hour(append_ms * 1_000_000))
 
     def watermark(self, append_ms: int) -> bytes:
         """Return the watermark: messages appended from now on cannot change hours before it.

@@ -73,10 +73,16 @@ class Partial:
             self.agents[agent] = list(gained if part is None else map(add, part, gained))
 
     def dump(self) -> bytes:
-        """Return the row of the store; money is text, because it may exceed the 64 bits that orjson writes."""
-        parts, sums = self.agents, list(map(str, self.sums))
-        agents = None if parts is None else {agent: list(map(str, part)) for agent, part in parts.items()}
-        return orjson.dumps((self.version, sums, next(iter(parts)) if parts and len(parts) == 1 else agents))
+        """Return the row of the store; numbers are text when one exceeds the 64 bits that orjson writes."""
+        parts = self.agents
+        agents = next(iter(parts)) if parts is not None and len(parts) == 1 else parts
+        try:
+            return orjson.dumps((self.version, self.sums, agents))
+        except orjson.JSONEncodeError:
+            told = (
+                agents if agents is None or isinstance(agents, str) else {a: _texts(part) for a, part in agents.items()}
+            )
+            return orjson.dumps((self.version, _texts(self.sums), told))
 
     @classmethod
     def load(cls, raw: bytes) -> Partial:
@@ -87,6 +93,10 @@ class Partial:
             return cls(version, sums, {agents: sums})
         parts = agents and {agent: s.widened(map(int, part)) for agent, part in agents.items()}
         return cls(version, sums, parts)
+
+
+def _texts(sums: Sequence[int]) -> list[str]:
+    return list(map(str, sums))
 
 
 @lru_cache(10_000)
@@ -151,11 +161,15 @@ class HourSums:
 
     def take(self) -> tuple[list[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]:
         """Return the changed partials: as (key, `schemas.rows.HourCost`) for readers, and as rows for the store."""
+        public = [(public_key(self._p, key), to_row(self._p, key, partial)) for key, partial in self._dirty.items()]
+        return public, self.take_stored()
+
+    def take_stored(self) -> list[tuple[bytes, bytes]]:
+        """Return only the rows for the store."""
         dirty, self._dirty = self._dirty, {}
         if len(self._cache) > MAX_CACHE:
             self._cache = dict(dirty)  # the others are in the store: a group follows the other
-        public = [(public_key(self._p, key), to_row(self._p, key, partial)) for key, partial in dirty.items()]
-        return public, [(store_key(key), partial.dump()) for key, partial in dirty.items()]
+        return [(store_key(key), partial.dump()) for key, partial in dirty.items()]
 
 
 def derive(p: int, replaced: Sequence[Replacement], read: Read) -> Sequence[Row]:
@@ -177,7 +191,7 @@ def derive(p: int, replaced: Sequence[Replacement], read: Read) -> Sequence[Row]
                 buckets = state_rows.load_buckets(key, old, read_now)
                 before = {bucket: tuple(sums) for bucket, sums in buckets.items()}
             hours.replace(key, state_rows.load_buckets(key, new, read_now), before, state_rows.version_of(new))
-    return hours.take()[1]
+    return hours.take_stored()
 
 
 def stored_row(p: int, key: HourKey, read: Read) -> bytes | None:

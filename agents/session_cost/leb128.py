@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def append(out: bytearray, number: int) -> None:
     """Append a number."""
@@ -9,6 +11,17 @@ def append(out: bytearray, number: int) -> None:
         out.append(number & 0x7F | 0x80)
         number >>= 7
     out.append(number)
+
+
+def extend(out: bytearray, numbers: Iterable[int]) -> None:
+    """Append numbers, one after the other."""
+    add = out.append
+    for number in numbers:
+        left = number
+        while left > 0x7F:
+            add(left & 0x7F | 0x80)
+            left >>= 7
+        add(left)
 
 
 def read(raw: bytes, at: int) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -46,9 +46,11 @@ _BATCH_KEYS = frozenset(UsageBatch.model_fields)
 _EVENT_KEYS = frozenset(UsageEvent.model_fields)
 _ATTRIBUTION_KEYS = frozenset(ATTRIBUTION_KEYS)
 _ZERO = dict.fromkeys(TOKEN_COUNTS, 0)
-_MAIN = itemgetter("event_id", "occurred_at", "model", *TOKEN_COUNTS)
-_MAIN_LENGTH = 3 + len(TOKEN_COUNTS)
-_is_id = re.compile("[0-9a-f]{16}").fullmatch
+MAIN = ("event_id", "occurred_at", "model", *TOKEN_COUNTS)
+"""The fields of every event that a gateway writes; others are optional."""
+_MAIN = itemgetter(*MAIN)
+_MAIN_LENGTH = len(MAIN)
+is_id = re.compile("[0-9a-f]{16}").fullmatch
 
 
 def price(book: Book, provider: str, event: Event) -> int | None:
@@ -65,6 +67,18 @@ def price(book: Book, provider: str, event: Event) -> int | None:
         event[9],
         speed=event[4],
     )
+
+
+class Head(NamedTuple):
+    """All of a message but its events."""
+
+    connection_id: str
+    client: str
+    provider: str
+    session_id: str
+    attribution: str
+    """Canonical JSON: sorted, without empty values."""
+    team: str | None
 
 
 @dataclass(slots=True)
@@ -100,6 +114,16 @@ def parse(key: bytes | None, value: bytes | None) -> ParsedBatch:
         raise InvalidMessageError("the message is not JSON") from None
     if type(message) is not dict:
         raise InvalidMessageError("the message is not an object")
+    return parse_events(parse_head(key, message), message.get("events"))
+
+
+def parse_head(key: bytes | None, message: dict[str, Any]) -> Head:
+    """Parse all of a message but its events.
+
+    Raises:
+        InvalidMessageError: the message as a whole cannot be counted.
+
+    """
     if not message.keys() <= _BATCH_KEYS:
         raise InvalidMessageError("the message has fields that UsageBatch does not have")
     connection, session = _text(message, "connection_id"), _text(message, "session_id", MAX_SESSION_BYTES)
@@ -107,12 +131,21 @@ def parse(key: bytes | None, value: bytes | None) -> ParsedBatch:
         raise InvalidMessageError("session_id is empty")
     if key != keys.join(connection, session):
         raise InvalidMessageError("the message's key is not connection_id|session_id")
-    client = _text(message, "client")
-    raw = message.get("events")
+    client, provider = _text(message, "client"), _text(message, "provider")
+    attribution, team = _attribution(message.get("attribution", {}))
+    return Head(connection, client, provider, session, attribution, team)
+
+
+def parse_events(head: Head, raw: object) -> ParsedBatch:
+    """Parse the events of a message with this head.
+
+    Raises:
+        InvalidMessageError: the message as a whole cannot be counted.
+
+    """
     if type(raw) is not list or not 1 <= len(raw) <= MAX_EVENTS:
         raise InvalidMessageError(f"events is not a list of 1 to {MAX_EVENTS}")
-    attribution, team = _attribution(message.get("attribution", {}))
-    batch = ParsedBatch(connection, client, _text(message, "provider"), session, attribution, team, [], [], raw)
+    batch = ParsedBatch(*head, [], [], raw)
     _events(raw, batch.events, batch.bad)
     return batch
 
@@ -183,7 +216,7 @@ def _events(raw: list[Any], good: list[Event], bad: list[tuple[int, str]]) -> No
             bad.append((index, "a count or occurred_at is not a whole number within its bounds"))
         elif reasoning > out:
             bad.append((index, "reasoning exceeds output, which it is a part of"))
-        elif type(ident) is not str or not _is_id(ident):
+        elif type(ident) is not str or not is_id(ident):
             bad.append((index, "event_id is not 16 lowercase hex digits"))
         elif type(model) is not str or _long(model):
             bad.append((index, f"model is not a text of at most {MAX_TEXT_BYTES} bytes"))

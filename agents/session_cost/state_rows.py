@@ -35,6 +35,7 @@ Read = Callable[[bytes], bytes | None]
 _VERSION = struct.Struct("<Bq")
 _JSON = struct.Struct("<BqI")
 """Formats 1, 2, 4 and 6: format, version, length of the JSON; the open ids follow, in 4 and 6 with what was counted."""
+_JSON_FORMATS = frozenset((1, 2, 4, 6))
 _COMPACT = struct.Struct("<Bq8s")
 """Formats 3, 5 and 7: format, version, name of the last block; numbers (see `_numbers`) and the open ids follow it."""
 _BUCKET_FORMAT = 17
@@ -104,17 +105,21 @@ def _compact(key: bytes, state: State) -> bytes:
     ids = state.ids
     numbers = bytearray()
     corrected = (state.repriced,) if state.repriced >= 0 else ()
-    for number in (state.duplicates, max(0, ids.newest - _start_of(key)), len(state.buckets), *corrected):
-        leb128.append(numbers, number)
+    newest = max(0, ids.newest - _start_of(key))
+    leb128.extend(numbers, (state.duplicates, newest, len(state.buckets), *corrected))
     for bucket, sums in state.buckets.items():
         numbers += state.names[bucket]
-        told = list(sums)
+        told = sums
         if sums[s.REPORTS]:
+            told = [*sums]
             told[s.REPORTED] = folded(sums[s.REPORTED] - sums[s.COST])
-        leb128.append(numbers, sum(1 << index for index, number in enumerate(told) if number))
+        mask, bit, present = 0, 1, []
         for number in told:
             if number:
-                leb128.append(numbers, number)
+                mask |= bit
+                present.append(number)
+            bit <<= 1
+        leb128.extend(numbers, (mask, *present))
     return _COMPACT.pack(7 if corrected else 5, state.version, ids.last) + numbers + event_ids.pack(ids.open)
 
 
@@ -163,7 +168,9 @@ def load(key: bytes, raw: bytes, read: Read) -> State:
 
 
 def load_buckets(key: bytes, raw: bytes, read: Read) -> dict[BucketKey, list[int]]:
-    """Return only the buckets of a head: what the hours need, without the ids."""
+    """Return only the buckets of a head: what the hours need, without the ids and, in recovery, for every row."""
+    if raw[0] in _JSON_FORMATS:
+        return _json_buckets(_json(raw)[0][5])
     return _head(key, raw, read)[0].buckets
 
 
@@ -178,6 +185,11 @@ def _json(raw: bytes) -> tuple[Any, int]:
     return orjson.loads(raw[_JSON.size : end]), end
 
 
+def _json_buckets(buckets: list[list[Any]]) -> dict[BucketKey, list[int]]:
+    # int() turns the two that are text back, and leaves the others
+    return {(b[0], b[1], b[2], b[3], b[4]): s.widened(map(int, b[5:])) for b in buckets}
+
+
 def _after_first(raw: bytes) -> Iterator[int]:
     """Yield the second number of a head of format 3, 5 or 7, which tells the newest event time."""
     numbers = _numbers(raw, _COMPACT.size)
@@ -188,12 +200,11 @@ def _after_first(raw: bytes) -> Iterator[int]:
 def _head(key: bytes, raw: bytes, read: Read) -> tuple[State, bytes]:
     """Return the state without its ids, and the open ids."""
     form = raw[0]
-    if form in (1, 2, 4, 6):
+    if form in _JSON_FORMATS:
         (client, provider, duplicates, _, _, buckets, *corrected), end = _json(raw)
         state = State(client, provider)
         state.repriced = corrected[0] if corrected else -1
-        # int() turns the two that are text back, and leaves the others
-        state.buckets = {(b[0], b[1], b[2], b[3], b[4]): s.widened(map(int, b[5:])) for b in buckets}
+        state.buckets = _json_buckets(buckets)
     elif form in (3, 5, 7):
         state, duplicates, end = _compact_head(key, raw, read)
     else:

@@ -37,7 +37,7 @@ def zero() -> list[int]:
 def widened(sums: Iterable[int]) -> list[int]:
     """Return sums that an older version wrote, which knew fewer, in today's width."""
     found = list(sums)
-    return found + [0] * (WIDTH - len(found))
+    return found if len(found) == WIDTH else found + [0] * (WIDTH - len(found))
 
 
 def to_fields(sums: Sequence[int]) -> dict[str, Any]:

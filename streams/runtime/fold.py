@@ -12,17 +12,7 @@ from tallystream.streams.runtime.partition import Partition
 
 
 class InputRecord(Protocol):
-    """A source record as a fold sees it (aiokafka's ConsumerRecord fits)."""
-
-    @property
-    def topic(self) -> str:
-        """The topic's name."""
-        ...
-
-    @property
-    def partition(self) -> int:
-        """The partition's number."""
-        ...
+    """A source record as a fold sees it. aiokafka's ConsumerRecord fits, and so do the records of its decoder."""
 
     @property
     def offset(self) -> int:

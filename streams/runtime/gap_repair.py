@@ -20,6 +20,9 @@ REPAIR_EVERY = 1.0
 """Seconds between two seeks of a partition, because batches fetched before the first one still arrive."""
 PATIENT_TICKS = 5
 """Ticks of `watch` without progress after which a partition is sought even if the consumer's position seems right."""
+LINE_TICKS = 15
+"""Ticks after which one is sought although batches wait in line or are being folded: that may take long on a busy
+machine, and what seems to be missing is probably among them."""
 SHORT_TICKS = 10
 """Ticks after which a source that ends before the position counts as truncated; a new leader may be briefly behind."""
 SEEK_TIMEOUT = 30.0
@@ -38,6 +41,8 @@ class GapRepair:
         self._owned = owned
         self._source = source
         self._counters = counters
+        self._folded = 0
+        """Records that all partitions had folded at the last tick."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def seek_back(self, partition: Partition, why: str) -> None:
@@ -70,6 +75,8 @@ class GapRepair:
 
     async def watch(self) -> None:
         """Look, once a second, for partitions whose fetching has stalled although the source has more records."""
+        busy = self._host.in_line(self._source) or self._counters.folded != self._folded
+        self._folded = self._counters.folded
         for partition in list(self._owned.values()):
             if partition.seen != partition.expected or partition.applied.offset != partition.expected:
                 partition.seen, partition.still = partition.expected, 0
@@ -80,6 +87,8 @@ class GapRepair:
             if end is None or end <= partition.expected:
                 if end is not None and end < partition.expected and partition.still >= SHORT_TICKS:
                     await self._check_end(tp, partition)
+                continue
+            if busy and partition.still < LINE_TICKS:
                 continue
             try:
                 async with asyncio.timeout(POSITION_TIMEOUT):

@@ -134,6 +134,10 @@ class Host(Protocol):
         """Return the end of a source partition as last seen by the consumer, None when it is not known. Cheap."""
         ...
 
+    def in_line(self, source: str) -> bool:
+        """Tell whether records of the topic that the consumer has read may still wait to be accepted. Cheap."""
+        ...
+
     async def ask_source_end(self, source: TopicPartition) -> int:
         """Ask Kafka for the end of a source partition."""
         ...

@@ -25,7 +25,7 @@ from tallystream.agents.pricing import Book, read_overlay
 from tallystream.agents.session_cost.agent import SessionCost
 from tallystream.agents.session_cost.derived import Derived
 from tallystream.agents.session_cost.hour_state import State
-from tallystream.agents.session_cost.parse import ParsedBatch
+from tallystream.agents.session_cost.parse import Head, ParsedBatch
 from tallystream.schemas.versions import find_version
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.runtime import InputRecord, Partition
@@ -89,10 +89,16 @@ class Amnesia(dict[int, bytes]):
     def __contains__(self, _: object) -> bool:
         return False
 
+    def get(self, _: int, default: Any = None) -> Any:
+        return default
+
+    def keys(self) -> Any:
+        return dict[int, bytes]().keys()
+
 
 class NoDedupe(SessionCost):
-    def _state(self, partition: Partition, derived: Derived, key: bytes, batch: ParsedBatch) -> State:
-        state = super()._state(partition, derived, key, batch)
+    def _state(self, partition: Partition, derived: Derived, key: bytes, head: Head | ParsedBatch) -> State:
+        state = super()._state(partition, derived, key, head)
         state.ids.seen = Amnesia()
         return state
 
@@ -103,8 +109,8 @@ class NoVersions(SessionCost):
     def version(self, raw: bytes) -> int:
         return 0
 
-    def _state(self, partition: Partition, derived: Derived, key: bytes, batch: ParsedBatch) -> State:
-        state = super()._state(partition, derived, key, batch)
+    def _state(self, partition: Partition, derived: Derived, key: bytes, head: Head | ParsedBatch) -> State:
+        state = super()._state(partition, derived, key, head)
         state.version = -1
         return state
 
@@ -158,8 +164,8 @@ class VersionsOnly(SessionCost):
 class NoFloor(SessionCost):
     """An event is new if its id is not remembered, however old it is."""
 
-    def _state(self, partition: Partition, derived: Derived, key: bytes, batch: ParsedBatch) -> State:
-        state = super()._state(partition, derived, key, batch)
+    def _state(self, partition: Partition, derived: Derived, key: bytes, head: Head | ParsedBatch) -> State:
+        state = super()._state(partition, derived, key, head)
         state.ids.floor = -1
         return state
 

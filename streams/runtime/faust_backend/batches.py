@@ -29,10 +29,10 @@ class EventBatch:
     serialized_key_size = 0
     serialized_value_size = 0
 
-    def __init__(self, records: Sequence[InputRecord]) -> None:
+    def __init__(self, tp: TP, records: Sequence[InputRecord]) -> None:
         last = records[-1]
-        self.topic = last.topic
-        self.partition = last.partition
+        self.topic = tp.topic
+        self.partition = tp.partition
         self.offset = last.offset
         self.timestamp = last.timestamp
         self.value = records
@@ -48,7 +48,7 @@ class BatchScheduler(SchedulingStrategyT):
         """Yield the fetched records of each partition as batches of at most MAX_RECORDS."""
         for tp, fetched in records.items():
             for start in range(0, len(fetched), MAX_RECORDS):
-                yield tp, EventBatch(fetched[start : start + MAX_RECORDS])
+                yield tp, EventBatch(tp, fetched[start : start + MAX_RECORDS])
 
 
 class BatchSchema(Schema):  # type: ignore[type-arg]  # Faust's generic parameters have no meaning for batches

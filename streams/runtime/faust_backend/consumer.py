@@ -13,6 +13,7 @@ from faust.types import TP
 from typing_extensions import override
 
 from tallystream.streams.runtime.faust_backend.context import context_of
+from tallystream.streams.runtime.faust_backend.light_records import lighten
 
 log = structlog.get_logger()
 FETCH_MAX_WAIT_MS = 20
@@ -46,6 +47,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         async def started() -> None:
             await start()
             self._watch_heartbeats(consumer._coordinator)  # noqa: SLF001 - named above
+            lighten(consumer)
 
         consumer.start = started
         return consumer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -20,6 +21,8 @@ class RuntimeContext:
     membership: Membership
     engines: list[Engine] = field(default_factory=list)
     rebalances: int = 0
+    lines: dict[str, Callable[[], int]] = field(default_factory=dict)
+    """For each source the number of batches that wait for its agent."""
 
     def must_be_member(self) -> None:
         """End the process when another worker may own our partitions; called before every write."""

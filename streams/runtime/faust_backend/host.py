@@ -85,6 +85,11 @@ class FaustHost:
             return None
         return end
 
+    def in_line(self, source: str) -> bool:
+        """Tell whether batches of the topic wait for its agent."""
+        line = self._app.context.lines.get(source)
+        return line is not None and line() > 0
+
     async def ask_source_end(self, source: TopicPartition) -> int:
         """Ask Kafka for the end."""
         end: int = (await self._consumer.highwaters(TP(*source)))[TP(*source)]

@@ -11,6 +11,7 @@ from aiokafka.structs import TopicPartition
 from tallystream.streams.kafka.consumer import new_consumer
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.runtime.faust_backend.light_records import lighten
 
 WAIT_MS = 500
 
@@ -77,4 +78,5 @@ async def kafka_reader(kafka: KafkaSettings, fetch_bytes: int) -> AsyncIterator[
     """
     consumer = new_consumer(kafka, beyond="none", partition_bytes=fetch_bytes)
     async with opened(consumer):
+        lighten(consumer)
         yield KafkaReader(consumer)

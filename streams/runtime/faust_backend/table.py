@@ -34,7 +34,8 @@ class FoldTable(faust.Table[bytes, bytes]):
     can break a promise on purpose.
 
     Relies on Faust calling `on_recovery_completed`, `on_rebalance` and `on_stop` of a table (tables/recovery.py,
-    tables/manager.py) and on `Collection.data` being the store.
+    tables/manager.py), on `Collection.data` being the store, and on a stream's `channel.queue` (streams.py,
+    channels.py).
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class FoldTable(faust.Table[bytes, bytes]):
         app.agent(app.topic(source, schema=BatchSchema(), partitions=partitions), name=f"fold_{fold.name}")(self._agent)
 
     async def _agent(self, stream: Any) -> None:
+        self.app.context.lines[self.engine.source] = lambda: stream.channel.queue.qsize()
         async for event in stream.noack().events():
             try:
                 await self.engine.accept(event.message.partition, event.value)

@@ -100,6 +100,8 @@ class MemoryHost:
         self.on_crash: Callable[[], None] | None = None
         self.positions: dict[TopicPartition, int] = {}
         """The next offsets that the source's consumer reads."""
+        self.lines: set[str] = set()
+        """Topics of which batches wait in line, as a test decides."""
 
     # -- time and life
 
@@ -227,6 +229,10 @@ class MemoryHost:
     def source_end(self, source: TopicPartition) -> int | None:
         """Return the end of a source partition."""
         return self.broker.end(source)
+
+    def in_line(self, source: str) -> bool:
+        """Tell whether the test has put records of the topic in line."""
+        return source in self.lines
 
     async def ask_source_end(self, source: TopicPartition) -> int:
         """Return the end of a source partition."""

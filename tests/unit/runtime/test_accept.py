@@ -12,6 +12,7 @@ from tests.unit.runtime.conftest import Bench
 from tallystream.schemas.errors import UnfitError
 from tallystream.streams.runtime import Partition
 from tallystream.streams.runtime.changelog import Position, Watermark
+from tallystream.streams.runtime.gap_repair import LINE_TICKS, PATIENT_TICKS
 
 
 class Rec(NamedTuple):
@@ -133,3 +134,41 @@ async def test_rows_excludes_closed_and_reserved_keys(bench: Bench) -> None:
     rows = [(b"a|99", b"old"), (b"a|100", b"new"), (b"\0closed", Watermark(b"%020d" % 100, 5).encode())]
     bench.worker.store.write(0, rows, 3)
     assert list(bench.engine.rows(0)) == [(b"a|100", b"new")]
+
+
+async def test_batch_that_waits_in_line_is_not_read_again(bench: Bench) -> None:
+    """On a busy machine folding what came before may take seconds, which is no stall of the fetching."""
+    source = TopicPartition(bench.names.source, 0)
+    bench.broker.append(source.topic, 0, [(None, b"k|0 1")] * 3)
+    own(bench)
+    bench.host.positions[source] = 3
+    bench.host.lines.add(source.topic)
+    for _ in range(PATIENT_TICKS + 1):
+        await bench.engine.watch()
+    assert (bench.engine.counters.tail_stalls, bench.host.positions[source]) == (0, 3)
+    bench.host.lines.clear()
+    bench.engine.counters.folded += 1  # of another partition, since the last tick
+    await bench.engine.watch()
+    await settle()
+    assert bench.engine.counters.tail_stalls == 0
+    await bench.engine.watch()
+    await settle()
+    assert (bench.engine.counters.tail_stalls, bench.host.positions[source]) == (1, 0)
+
+
+async def test_lost_batch_is_read_again_although_others_always_wait(bench: Bench) -> None:
+    source = TopicPartition(bench.names.source, 0)
+    bench.broker.append(source.topic, 0, [(None, b"k|0 1")] * 3)
+    own(bench)
+    bench.host.positions[source] = 3
+    bench.host.lines.add(source.topic)
+    for _ in range(LINE_TICKS + 1):
+        await bench.engine.watch()
+    await settle()
+    assert (bench.engine.counters.tail_stalls, bench.host.positions[source]) == (1, 0)
+
+
+async def settle() -> None:
+    """Let a seek that has begun finish."""
+    for _ in range(10):
+        await asyncio.sleep(0)

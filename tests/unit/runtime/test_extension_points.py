@@ -8,7 +8,7 @@ from typing import Any
 import aiokafka
 import pytest
 from aiokafka.client import AIOKafkaClient
-from aiokafka.consumer import group_coordinator
+from aiokafka.consumer import fetcher, group_coordinator
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.producer.sender import BaseHandler, Sender
@@ -52,6 +52,14 @@ CALLS = [
     (group_coordinator.GroupCoordinator._do_heartbeat, "HeartbeatRequest("),
     (group_coordinator.GroupCoordinator._do_heartbeat, "await self._send_req(request)"),
     (group_coordinator.CoordinatorGroupRebalance._send_sync_group_request, "self._coordinator._send_req(request)"),
+    # light records
+    (fetcher.Fetcher._proc_fetch_request, "self._records[tp] = FetchResult("),
+    (fetcher.Fetcher._proc_fetch_request, "partition_records = PartitionRecords("),
+    (fetcher.Fetcher.fetched_records, "res_or_error.getall(max_records)"),
+    (fetcher.FetchResult.getall, "for msg in self._partition_records:"),
+    (fetcher.FetchResult.__init__, "self._partition_records = partition_records"),
+    (fetcher.PartitionRecords.__init__, "self._records = records"),
+    (aiokafka.AIOKafkaConsumer.start, "self._fetcher = Fetcher("),
     # consumer
     (driver.Consumer.__init__, "self._thread = self._new_consumer_thread()"),
     (faust_consumer.Consumer._drain_messages, "get_read_offset = self._read_offset.__getitem__"),
