@@ -1,16 +1,24 @@
 # One image for all components: `docker run tallystream gateway ...`. The hash of each package is checked (requirements/).
 FROM python:3.12-slim AS build
+# The hot modules are compiled (setup.py). The compiler and mypy are not in the final image.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
-COPY requirements/runtime.lock requirements/
+COPY requirements/runtime.lock requirements/compile.lock requirements/
 RUN python -m venv /venv \
-    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements/runtime.lock
-COPY pyproject.toml README.md LICENSE ./
+    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements/runtime.lock \
+    && cp -a /venv /build \
+    && /build/bin/python -m pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements/compile.lock
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY schemas/ schemas/
 COPY streams/ streams/
 COPY agents/ agents/
 COPY src/ src/
 # The container's file system is read-only, so Python's bytecode is compiled here and not at run time.
-RUN /venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation --no-index . \
+RUN TALLYSTREAM_COMPILE=1 MYPYPATH=src /build/bin/python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --no-index \
+        --wheel-dir /wheels . \
+    && /venv/bin/pip install --no-cache-dir --no-deps --no-index /wheels/*.whl \
     && /venv/bin/python -m compileall -q /venv/lib/python3.12/site-packages/tallystream
 
 FROM python:3.12-slim

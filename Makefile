@@ -17,7 +17,7 @@ UV := $(BIN)/uv --quiet
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: properties help up check test coverage test-all chaos fuzz bench bench-check conformance lint format docs tools lock upgrade clean compose-test helm-test helm-install-test asyncapi-check dashboards-check dashboards-shots focus-check
+.PHONY: properties help up check test coverage test-all chaos fuzz bench compiled bench-check conformance lint format docs tools lock upgrade clean compose-test helm-test helm-install-test asyncapi-check dashboards-check dashboards-shots focus-check
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -76,6 +76,9 @@ bench: $(VENV)/.dev ## Measure gateway and worker beside the OpenTelemetry Colle
 	@peer="$${XDG_CACHE_HOME:-$$HOME/.cache}/tallystream-streams"; benchmarks/peers/build-streams.sh "$$peer"; \
 	$(BIN)/python -m benchmarks.worker --streams "$$peer" --report docs/benchmarks.md
 	$(BIN)/python -m benchmarks.freshness --report docs/benchmarks.md
+
+compiled: $(VENV)/.dev ## Compile the hot modules (mypyc, a C compiler) in a copy of the project, build/compiled, and print its PYTHONPATH.
+	@$(BIN)/python -m tests.support.compiled build/compiled
 
 bench-check: $(VENV)/.dev ## Count the instructions of the hot paths, and fail if one costs 5% more than the baseline (valgrind).
 	$(BIN)/python -m benchmarks.instructions $(ARGS)
@@ -146,6 +149,7 @@ lock: $(VENV)/.dev ## Update the lock files of Python packages and Kafka's jars,
 	$(COMPILE) pyproject.toml requirements/build.in --extra embedded --group dev -o requirements/dev.lock
 	$(COMPILE) pyproject.toml requirements/build.in --extra embedded -c requirements/dev.lock -o requirements/embedded.lock
 	$(COMPILE) pyproject.toml requirements/build.in -c requirements/dev.lock -o requirements/runtime.lock
+	$(COMPILE) requirements/compile.in -c requirements/dev.lock -o requirements/compile.lock
 	$(COMPILE) --no-deps requirements/neighbour.in -o requirements/neighbour.lock
 	$(subst 3.11,3.12,$(COMPILE)) requirements/focus.in -o requirements/focus.lock
 	$(BIN)/python requirements/lock_kafka.py

@@ -19,6 +19,7 @@ from typer.exceptions import TyperException
 from tallystream import __version__
 from tallystream.cli.options import fail
 from tallystream.cli.output import encoding
+from tallystream.schemas.compiled import COMPILED
 from tallystream.schemas.errors import TallystreamError
 
 __all__ = ["build", "main"]
@@ -99,7 +100,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 unreachable or timed out, 4 a che
 
 def _version(value: bool) -> None:
     if value:
-        typer.echo(f"tallystream {__version__}")
+        typer.echo(f"tallystream {__version__}{' (compiled)' if COMPILED else ''}")
         raise typer.Exit
 
 
