@@ -72,7 +72,7 @@ fuzz: $(VENV)/.dev ## Fuzz each decoder and the whole way of a body into rows, 1
 
 bench: $(VENV)/.dev ## Measure gateway and worker beside the OpenTelemetry Collector and Kafka Streams; writes docs/benchmarks.md (Go, Maven, 40 minutes).
 	@peer="$${XDG_CACHE_HOME:-$$HOME/.cache}/tallystream-collector"; benchmarks/peers/build.sh "$$peer"; \
-	$(BIN)/python -m benchmarks.gateway --collector "$$peer/otelcol/otelcol" --report docs/benchmarks.md $(ARGS)
+	$(BIN)/python -m benchmarks.gateway --compiled --collector "$$peer/otelcol/otelcol" --report docs/benchmarks.md $(ARGS)
 	@peer="$${XDG_CACHE_HOME:-$$HOME/.cache}/tallystream-streams"; benchmarks/peers/build-streams.sh "$$peer"; \
 	$(BIN)/python -m benchmarks.worker --streams "$$peer" --report docs/benchmarks.md
 	$(BIN)/python -m benchmarks.freshness --report docs/benchmarks.md

@@ -1,12 +1,12 @@
 """What a request costs the gateway, beside the OpenTelemetry Collector on the same Kafka and the same bodies.
 
-    python -m benchmarks.gateway [--collector PATH] [--repeats 5] [--seconds 4] [--report docs/benchmarks.md]
+    python -m benchmarks.gateway [--collector PATH] [--compiled] [--repeats 5] [--seconds 4] [--only LOAD] [--report FILE]
 
 Both answer when all in-sync replicas have the records. The Collector writes every record, the gateway the usage it
 finds, after authentication, limits and attribution. For each kind of body and load the servers take turns, each in a
 fresh process that has a CPU of its own; the load and Kafka share the other one. The figures are medians over the turns.
 CPU time is the server process's own, from /proc, so it means something on a busy machine, where seconds do not.
-Without --collector only the gateway is measured.
+Without --collector only the gateway is measured; with --compiled also its compiled form, in turn with the other.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ import uvloop
 from aiokafka.admin import NewTopic
 from benchmarks.normalise import bodies
 from benchmarks.report import replace_section
+from tests.support.compiled import compiled_copy, paths
 from tests.support.gateway import GatewayProcess, connection, logs_path, percentile, write
 from tests.support.open_kafka import OpenKafka
 from tests.support.product import free_port
@@ -251,30 +252,40 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--collector", type=Path)
+    parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--only", default="", help="measure loads whose name contains this")
     parser.add_argument("--report", type=Path)
     args = parser.parse_args()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        compiled = {"PYTHONPATH": paths(compiled_copy(directory / "compiled"))} if args.compiled else None
         os.sched_setaffinity(0, {1} if (os.cpu_count() or 1) > 1 else {0})
         kafka = stack.enter_context(OpenKafka(directory / "kafka")).settings
         prefix = f"bench{os.getpid()}"
         asyncio.run(prepare(kafka, prefix))
         found: dict[tuple[str, str], list[Sample]] = {}
+        loads = [load for load in LOADS if args.only in load.name]
         for turn in range(args.repeats):
-            for load in LOADS:
+            for load in loads:
                 with gateway(kafka, prefix, directory) as server:
                     found.setdefault((load.name, "ours"), []).append(sample(server, load, args.seconds))
+                if compiled is not None:
+                    with gateway(kafka, prefix, directory, **compiled) as server:
+                        found.setdefault((load.name, "compiled"), []).append(sample(server, load, args.seconds))
                 if args.collector:
                     with collector(args.collector, kafka, directory) as server:
                         found.setdefault((load.name, "theirs"), []).append(sample(server, load, args.seconds))
-                for who in ("ours", "theirs"):
+                for who in ("ours", "compiled", "theirs"):
                     if done := found.get((load.name, who)):
                         print(f"  {who}: {done[-1]}", file=sys.stderr)
                 print(f"turn {turn + 1} of {args.repeats}: {load.name}", file=sys.stderr, flush=True)
     lines = ["| load | CPU us a record | requests/s | p50 ms | p99 ms | RSS MiB |", "|---|---|---|---|---|---|"]
-    for load in LOADS:
-        theirs = found.get((load.name, "theirs"))
-        lines.append(row(load.name, median(found[load.name, "ours"]), median(theirs) if theirs else None))
+    for load in loads:
+        others = found.get((load.name, "theirs"))
+        theirs = median(others) if others else None
+        lines.append(row(load.name, median(found[load.name, "ours"]), theirs))
+        if made := found.get((load.name, "compiled")):
+            lines.append(row(f"{load.name}, compiled", median(made), theirs))
     text = "\n".join(lines)
     print(text)
     if args.report:
