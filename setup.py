@@ -27,6 +27,7 @@ COMPILED = (
     "schemas/clients/unrecognised.py",
     "schemas/otlp/attributes.py",
     "schemas/otlp/limits.py",
+    "schemas/otlp/protobuf_fields.py",
     "schemas/otlp/protobuf_records.py",
     "schemas/otlp/protobuf_scan.py",
     "schemas/otlp/records.py",

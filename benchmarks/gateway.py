@@ -1,6 +1,6 @@
 """What a request costs the gateway, beside the OpenTelemetry Collector on the same Kafka and the same bodies.
 
-    python -m benchmarks.gateway [--collector PATH] [--compiled] [--repeats 5] [--seconds 4] [--only LOAD] [--report FILE]
+    python -m benchmarks.gateway [--collector PATH] [--compiled] [--repeats 5] [--seconds 4] [--report PATH]
 
 Both answer when all in-sync replicas have the records. The Collector writes every record, the gateway the usage it
 finds, after authentication, limits and attribution. For each kind of body and load the servers take turns, each in a

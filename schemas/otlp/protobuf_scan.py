@@ -9,17 +9,14 @@ protobuf's parser, so it is used only where it is compiled.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from typing import Final
 
 from tallystream.schemas.otlp.attributes import PlainAttributes
 from tallystream.schemas.otlp.limits import DecodingBudget, Limits
+from tallystream.schemas.otlp.protobuf_fields import ODD, add_attribute, any_value, attributes_of, field, fixed64
 from tallystream.schemas.otlp.protobuf_records import record
-from tallystream.schemas.otlp.records import OPAQUE, Broken, BrokenRecord, LogRecord, RecordHint, Value, event_names
-
-_DOUBLE: Final = struct.Struct("<d")
-_ODD: Final = Broken("its bytes are not an AnyValue in its usual form")
+from tallystream.schemas.otlp.records import BrokenRecord, LogRecord, RecordHint, Value, event_names
 
 # Tags: the field's number and wire type (0 varint, 1 eight bytes, 2 length-delimited, 5 four bytes).
 _RESOURCES: Final = 0x0A
@@ -29,8 +26,6 @@ _SCOPE: Final = 0x0A
 _RECORDS: Final = 0x12
 _SCHEMA_URL: Final = 0x1A
 _RESOURCE_ATTRIBUTE: Final = 0x0A
-_RESOURCE_DROPPED: Final = 0x10
-_RESOURCE_ENTITY: Final = 0x1A
 _NAME: Final = 0x0A
 _TIME: Final = 0x09
 _SEVERITY: Final = 0x10
@@ -43,22 +38,13 @@ _TRACE_ID: Final = 0x4A
 _SPAN_ID: Final = 0x52
 _OBSERVED: Final = 0x59
 _EVENT_NAME: Final = 0x62
-_KEY: Final = 0x0A
-_VALUE: Final = 0x12
-_TEXT: Final = 0x0A
-_BOOL: Final = 0x10
-_INT: Final = 0x18
-_NUMBER: Final = 0x21
-_ARRAY: Final = 0x2A
-_PAIRS: Final = 0x32
-_BYTES: Final = 0x3A
 
 
 def is_usual(body: bytes) -> bool:
     """Whether `records` can read a body: its frame is in the usual form, and its first record can only be a log's."""
     at, stop, looked = 0, len(body), False
     while at < stop:
-        tag, start, at = _field(body, at, stop)
+        tag, start, at = field(body, at, stop)
         if at < 0 or tag != _RESOURCES:
             return False
         found = _usual_resource(body, start, at, looked)
@@ -72,12 +58,12 @@ def _usual_resource(body: bytes, at: int, stop: int, looked: bool) -> int:
     """Return how many records a ResourceLogs has, -1 when it is not in the usual form."""
     resources = found = 0
     while at < stop:
-        tag, start, at = _field(body, at, stop)
+        tag, start, at = field(body, at, stop)
         if at < 0:
             return -1
         if tag == _RESOURCE:
             resources += 1
-            if resources > 1 or _values(body, start, at, _RESOURCE_ATTRIBUTE) is None:
+            if resources > 1 or attributes_of(body, start, at, _RESOURCE_ATTRIBUTE) is None:
                 return -1
         elif tag == _SCOPES:
             inside = _usual_scope(body, start, at, looked or found > 0)
@@ -93,7 +79,7 @@ def _usual_scope(body: bytes, at: int, stop: int, looked: bool) -> int:
     """Return how many records a ScopeLogs has, -1 when it is not in the usual form."""
     scopes = found = 0
     while at < stop:
-        tag, start, at = _field(body, at, stop)
+        tag, start, at = field(body, at, stop)
         if at < 0:
             return -1
         if tag == _RECORDS:
@@ -114,7 +100,7 @@ def _is_log(body: bytes, at: int, stop: int) -> bool:
     if at >= stop or body[at] not in (_TIME, _SEVERITY, _OBSERVED):
         return False
     while at < stop:
-        tag, _, at = _field(body, at, stop)
+        tag, _, at = field(body, at, stop)
         if at < 0 or not _of_log(tag):
             return False
     return True
@@ -141,19 +127,19 @@ def records(body: bytes, tally: DecodingBudget, hint: RecordHint) -> Iterator[Lo
     mark = body.find(hint.mark)
     at, stop = 0, len(body)
     while at < stop:
-        _, first, at = _field(body, at, stop)
+        _, first, at = field(body, at, stop)
         tally.frame()
         resource: dict[str, Value] | None = None
         inner = first
         while inner < at:
-            tag, start, inner = _field(body, inner, at)
+            tag, start, inner = field(body, inner, at)
             if tag != _SCOPES:
                 continue
             tally.frame()
             scope: str | None = None
             place = start
             while place < inner:
-                kind, begin, place = _field(body, place, inner)
+                kind, begin, place = field(body, place, inner)
                 if kind != _RECORDS:
                     continue
                 tally.record()
@@ -177,16 +163,16 @@ def records(body: bytes, tally: DecodingBudget, hint: RecordHint) -> Iterator[Lo
 def _resource_of(body: bytes, at: int, stop: int) -> dict[str, Value]:
     """Return the attributes of a ResourceLogs' resource, wherever it stands."""
     while at < stop:
-        tag, start, at = _field(body, at, stop)
+        tag, start, at = field(body, at, stop)
         if tag == _RESOURCE:
-            return _values(body, start, at, _RESOURCE_ATTRIBUTE) or {}
+            return attributes_of(body, start, at, _RESOURCE_ATTRIBUTE) or {}
     return {}
 
 
 def _scope_of(body: bytes, at: int, stop: int) -> str:
     """Return the name of a ScopeLogs' scope, wherever it stands."""
     while at < stop:
-        tag, start, at = _field(body, at, stop)
+        tag, start, at = field(body, at, stop)
         if tag == _SCOPE:
             return _name(body, start, at) or ""
     return ""
@@ -196,7 +182,7 @@ def _name(body: bytes, at: int, stop: int) -> str | None:
     """Return the name in a scope; None when it is not in the usual form."""
     name = ""
     while at < stop:
-        tag, start, at = _field(body, at, stop)
+        tag, start, at = field(body, at, stop)
         if at < 0:
             return None
         if tag == _NAME:
@@ -254,20 +240,20 @@ def _fields(body: bytes, at: int, stop: int) -> _Fields | None:
     found = _Fields()
     bodies = 0
     while at < stop:
-        tag, start, at = _field(body, at, stop)
+        tag, start, at = field(body, at, stop)
         if at < 0:
             return None
         if tag == _ATTRIBUTE:
-            if not _attribute(body, start, at, found.values):
+            if not add_attribute(body, start, at, found.values):
                 return None
         elif tag == _TIME:
-            found.time_ns = _fixed64(body, start)
+            found.time_ns = fixed64(body, start)
         elif tag == _OBSERVED:
-            found.observed_ns = _fixed64(body, start)
+            found.observed_ns = fixed64(body, start)
         elif tag == _BODY:
             bodies += 1
-            found.body = _any_value(body, start, at)
-            if bodies > 1 or found.body is _ODD:
+            found.body = any_value(body, start, at)
+            if bodies > 1 or found.body is ODD:
                 return None
         elif tag == _TRACE_ID:
             found.trace_id = body[start:at].hex()
@@ -276,128 +262,3 @@ def _fields(body: bytes, at: int, stop: int) -> _Fields | None:
         elif not _of_log(tag):
             return None
     return found
-
-
-def _values(body: bytes, at: int, stop: int, wanted: int) -> dict[str, Value] | None:
-    """Return the attributes of a resource; None when it is not in the usual form."""
-    values: dict[str, Value] = {}
-    try:
-        while at < stop:
-            tag, start, at = _field(body, at, stop)
-            if at < 0:
-                return None
-            if tag == wanted:
-                if not _attribute(body, start, at, values):
-                    return None
-            elif tag != _RESOURCE_DROPPED and tag != _RESOURCE_ENTITY:
-                return None
-    except UnicodeDecodeError:
-        return None
-    return values
-
-
-def _attribute(body: bytes, at: int, stop: int, values: dict[str, Value]) -> bool:
-    """Add a KeyValue; return whether it is in the usual form: a key, and then a value or nothing.
-
-    Raises:
-        UnicodeDecodeError: a text is not UTF-8.
-
-    """
-    if at >= stop:
-        return False
-    tag, start, at = _field(body, at, stop)
-    if at < 0 or tag != _KEY:
-        return False
-    key = body[start:at].decode()
-    if at == stop:
-        values[key] = None
-        return True
-    tag, start, at = _field(body, at, stop)
-    if at != stop or tag != _VALUE:
-        return False
-    value = _any_value(body, start, stop)
-    if value is _ODD:
-        return False
-    values[key] = value
-    return True
-
-
-def _any_value(body: bytes, at: int, stop: int) -> Value:
-    """Return the content of an AnyValue; `_ODD` when it does not have exactly one field or none.
-
-    Raises:
-        UnicodeDecodeError: it is a text that is not UTF-8.
-
-    """
-    if at == stop:
-        return None
-    tag, start, at = _field(body, at, stop)
-    if at != stop:
-        return _ODD
-    if tag == _TEXT:
-        return body[start:stop].decode()
-    if tag == _INT:
-        return _varint(body, start, stop)
-    if tag == _BOOL:
-        return _varint(body, start, stop) != 0
-    if tag == _NUMBER:
-        double: float = _DOUBLE.unpack_from(body, start)[0]
-        return double
-    return OPAQUE if tag in (_ARRAY, _PAIRS, _BYTES) else _ODD
-
-
-def _field(body: bytes, at: int, stop: int) -> tuple[int, int, int]:
-    """Return (tag, start, end) of the field at `at`; its bytes without the tag and the length are `start` to `end`.
-
-    The end is -1 when it is not a field of one byte of tag, or does not end before `stop`. A varint of ten bytes, which
-    is a negative number, is not accepted either.
-    """
-    tag = body[at]
-    at += 1
-    kind = tag & 7
-    if kind == 2:
-        if at >= stop:
-            return tag, at, -1
-        length = body[at]
-        at += 1
-        if length >= 0x80:
-            begin = at - 1
-            at = _varint_end(body, begin, stop)
-            if at < 0:
-                return tag, begin, -1
-            length = _varint(body, begin, at)
-        end = at + length
-    elif kind == 0:
-        end = _varint_end(body, at, stop)
-    elif kind == 1:
-        end = at + 8
-    elif kind == 5:
-        end = at + 4
-    else:
-        return tag, at, -1
-    if end > stop or tag >= 0x80 or tag < 8:
-        return tag, at, -1
-    return tag, at, end
-
-
-def _varint_end(body: bytes, at: int, stop: int) -> int:
-    """Return where the varint at `at` ends, -1 when it does not within nine bytes or before `stop`."""
-    last = min(stop, at + 9)
-    while at < last:
-        if body[at] < 0x80:
-            return at + 1
-        at += 1
-    return -1
-
-
-def _varint(body: bytes, at: int, end: int) -> int:
-    """Return the value of the varint from `at` to `end`, which is at most nine bytes long."""
-    value = 0
-    while end > at:
-        end -= 1
-        value = (value << 7) | (body[end] & 0x7F)
-    return value
-
-
-def _fixed64(body: bytes, at: int) -> int:
-    return int.from_bytes(body[at : at + 8], "little")
