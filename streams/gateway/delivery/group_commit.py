@@ -24,6 +24,8 @@ from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.service.clock import Clock
 from tallystream.streams.service.log_throttle import LogThrottle
 
+AT_ONCE = 1_000
+"""Messages of a request or a round that are handled before other requests get their turn: some milliseconds."""
 log = structlog.get_logger()
 
 
@@ -104,15 +106,20 @@ class Delivery:
             NotDurableError: neither Kafka nor the spool accepted them, so the client must send them again.
 
         """
-        shares: dict[Place, _Share] = {}
-        for message in messages:
+        shares: dict[_Share, None] = {}
+        for number, message in enumerate(messages):
+            if number and not number % AT_ONCE:
+                await asyncio.sleep(0)  # others go on; a round may begin meanwhile, and the rest joins the next one
             place = self._link.place_of(message)
-            share = shares[place] = self._open.get(place) or self._open.setdefault(place, _Share())
+            share = self._open.get(place)
+            if share is None:
+                share = self._open[place] = _Share()
             share.messages.append(message)
+            shares[share] = None
         if not shares:
             return
         self._wake.set()
-        for share in shares.values():
+        for share in shares:
             await share.durable()
 
     async def run(self) -> None:
@@ -143,9 +150,15 @@ class Delivery:
     async def _to_kafka(self, shares: dict[Place, _Share]) -> None:
         if not shares:
             return
+        messages = [message for share in shares.values() for message in share.messages]
+        batches: list[ProducerBatch] = []
         try:
-            batches = self._link.send([message for share in shares.values() for message in share.messages])
+            for start in range(0, len(messages), AT_ONCE):
+                if start:
+                    await asyncio.sleep(0)
+                batches += self._link.send(messages[start : start + AT_ONCE])
         except ProducerLostError:
+            # what has been sent already may arrive twice, which is harmless
             await self._to_spool(shares)
             return
         except Exception as exc:
