@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from tallystream.agents.cost_query import PLAN
+from tallystream.agents.cost_table import PLAN
 from tallystream.agents.focus.columns import Version, columns, provider_columns
 from tallystream.agents.pricing.book import Book
 from tallystream.agents.reconciliation import decimals

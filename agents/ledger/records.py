@@ -15,7 +15,8 @@ from typing import Any, Protocol, TypeVar
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from tallystream.agents.cost_query import Query, Table, exact_pico
+from tallystream.agents.cost_query import Query
+from tallystream.agents.cost_table import Table, exact_pico
 from tallystream.schemas import keys
 from tallystream.schemas.connections import Activity, Connection
 from tallystream.schemas.deadletters import DeadLetter

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from tallystream.agents.cost_query import PLAN
+from tallystream.agents.cost_table import PLAN
 from tallystream.agents.pricing.book import Book
 from tallystream.agents.pricing.rates import Card, Rates
 from tallystream.schemas.billing.line_item import LONG, SHORT, STANDARD, undated

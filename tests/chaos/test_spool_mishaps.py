@@ -21,7 +21,8 @@ from tests.support.gateway import INGEST_ID, config_of, connection, running, wri
 from tests.support.open_kafka import OpenKafka
 from tests.support.waiting import until
 
-from tallystream.agents.cost_query import Query, Table
+from tallystream.agents.cost_query import Query
+from tallystream.agents.cost_table import Table
 from tallystream.simulator import compare
 from tallystream.streams.embedded.broker import EmbeddedKafka
 from tallystream.streams.gateway.errors import SpoolWriteError

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import orjson
 from hypothesis import strategies as st
 
-from tallystream.agents.cost_query import Query, Table, keep_newest
+from tallystream.agents.cost_query import Query
+from tallystream.agents.cost_table import Table, keep_newest
 from tallystream.agents.coverage import WitnessedHour
 from tallystream.agents.seen_share import SeenCounter
 from tallystream.schemas import keys

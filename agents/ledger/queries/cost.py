@@ -13,7 +13,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from tallystream.agents.cost_query import PLAN, Query, Table
+from tallystream.agents.cost_query import Query
+from tallystream.agents.cost_table import PLAN, Table
 from tallystream.agents.ledger.amounts import join_money
 from tallystream.agents.ledger.queries.cost_sources import ALL, Chosen, cost_parts, in_range, named, sources
 from tallystream.agents.ledger.queries.coverage import seen_sessions

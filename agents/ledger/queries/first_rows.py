@@ -13,8 +13,9 @@ from itertools import groupby
 from operator import add, itemgetter
 from typing import Any
 
-from tallystream.agents.cost_query import Query, Table, TablePage
+from tallystream.agents.cost_query import Query
 from tallystream.agents.cost_sums import CostPart
+from tallystream.agents.cost_table import Table, TablePage
 from tallystream.agents.ledger.amounts import join_money
 from tallystream.agents.ledger.queries.cost import Grouping, add_notes, cost_table, sessions_by
 from tallystream.agents.ledger.queries.cost_sources import (

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import orjson
 
-from tallystream.agents.cost_query import keep_newest
+from tallystream.agents.cost_table import keep_newest
 from tallystream.exporter.errors import CountersUnusableError
 from tallystream.exporter.labels import FIELDS, OTHER, ZERO, Label, Labels, Sums, add, change, parts
 from tallystream.schemas.hours import hour_from_iso

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.examples import examples
 
-from tallystream.agents.cost_query import FIELDS, GROUPINGS, VIEWS, Query, Table, keep_newest
+from tallystream.agents.cost_query import FIELDS, GROUPINGS, VIEWS, Query
+from tallystream.agents.cost_table import Table, keep_newest
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.hours import HOUR_NS, hour_from_iso, hour_iso
 from tallystream.schemas.rows import SUM_COUNTS, SessionHourCost

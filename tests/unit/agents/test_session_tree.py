@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tests.support.examples import examples
 from tests.support.ledger_rows import HOUR0, bucket, expected, histories, row
 
-from tallystream.agents.cost_query import Query, Table
+from tallystream.agents.cost_query import Query
+from tallystream.agents.cost_table import Table
 from tallystream.agents.session_tree import SessionTree
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.hours import HOUR_NS

@@ -9,7 +9,8 @@ import json
 import pytest
 from rich.console import Console
 
-from tallystream.agents.cost_query import Query, Table
+from tallystream.agents.cost_query import Query
+from tallystream.agents.cost_table import Table
 from tallystream.cli.output.cost_table import cost_table, people
 from tallystream.cli.output.cost_text import cost_csv, cost_json, csv_header
 from tallystream.schemas.hours import HOUR_NS, hour_iso

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.support.examples import examples
 from tests.support.ledger_rows import HOUR0, bucket, expected, histories, row
 
-from tallystream.agents.cost_query import GROUPINGS, VIEWS, Query, Table
+from tallystream.agents.cost_query import GROUPINGS, VIEWS, Query
+from tallystream.agents.cost_table import Table
 from tallystream.agents.seen_share import SessionTokens
 from tallystream.agents.session_tree import SessionTree
 from tallystream.cli.output.cost_text import cost_csv, cost_json, csv_header

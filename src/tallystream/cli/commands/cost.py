@@ -13,7 +13,8 @@ from tallystream.cli.options import DataDir, KafkaOption, cluster, console, err_
 from tallystream.schemas.errors import UsageError
 
 if TYPE_CHECKING:
-    from tallystream.agents.cost_query import Query, Table
+    from tallystream.agents.cost_query import Query
+    from tallystream.agents.cost_table import Table
     from tallystream.agents.session_tree import SessionTree
     from tallystream.cli.output.cost_table import Shown
     from tallystream.settings.settings import Settings
@@ -135,7 +136,7 @@ def _tree(settings: Settings) -> SessionTree:
 
 
 def _show(query: Query, settings: Settings, now: int, form: str, limit: int, *, from_topics: bool) -> None:
-    from tallystream.agents.cost_query import Table
+    from tallystream.agents.cost_table import Table
     from tallystream.cli.output.cost_table import cost_table, people
     from tallystream.cli.output.cost_text import cost_csv, cost_json
     from tallystream.cli.output.progress import no_collector, run
@@ -179,7 +180,7 @@ async def collect(settings: Settings, query: Query) -> tuple[Table, bool]:
         UnreachableError: Kafka did not answer, or the end offsets read at the start were not reached.
 
     """
-    from tallystream.agents.cost_query import Table, keep_newest
+    from tallystream.agents.cost_table import Table, keep_newest
     from tallystream.agents.seen_share import SeenCounter
     from tallystream.cli.ledger import witnesses
     from tallystream.cli.output.progress import bar

@@ -114,7 +114,7 @@ async def collect(settings: Settings) -> tuple[list[dict[str, Any]], bool]:
     """
     import orjson
 
-    from tallystream.agents.cost_query import keep_newest
+    from tallystream.agents.cost_table import keep_newest
     from tallystream.streams.kafka.reader import TopicReader
 
     newest: dict[bytes, tuple[tuple[int, int], bytes]] = {}

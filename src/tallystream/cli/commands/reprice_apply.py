@@ -105,7 +105,7 @@ async def plan(settings: Settings, book: Book, scope: Scope) -> RepricePlan:
         UnreachableError: Kafka does not answer.
 
     """
-    from tallystream.agents.cost_query import keep_newest
+    from tallystream.agents.cost_table import keep_newest
     from tallystream.agents.session_cost.hour_state import Window
     from tallystream.agents.session_cost.reprice_plan import RepricePlan
     from tallystream.cli.output.progress import bar

@@ -13,7 +13,8 @@ from rich.measure import Measurement
 from rich.table import Table as Grid
 from rich.text import Text
 
-from tallystream.agents.cost_query import GROUPINGS, VIEWS, Query, TablePage
+from tallystream.agents.cost_query import GROUPINGS, VIEWS, Query
+from tallystream.agents.cost_table import TablePage
 from tallystream.cli.output.text import count, dollars, short_id, stamp, visible
 from tallystream.schemas.money import to_usd
 from tallystream.schemas.usage import ATTRIBUTION_KEYS

@@ -15,7 +15,8 @@ from typing import Any
 
 import orjson
 
-from tallystream.agents.cost_query import FIELDS, Query, Table
+from tallystream.agents.cost_query import FIELDS, Query
+from tallystream.agents.cost_table import Table
 from tallystream.cli.output.text import csv_text, escape_json, stamp
 from tallystream.schemas.usage import ATTRIBUTION_KEYS
 from tallystream.streams.service.clock import utc
