@@ -12,12 +12,14 @@ import json
 import re
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.support.product import Product, product
 from tests.support.secured import SecuredKafka
 from tests.support.tls import Authority
+from tests.support.waiting import eventually
 
 from tallystream.simulator import CANARY, Truth, compare
 
@@ -72,9 +74,9 @@ def run_fleet(running: Product, folder: Path) -> dict[str, str]:
     return {"the ingest id": issued["ingest_id"], "the bearer": bearer[1].strip('"\\')}
 
 
-def sockets(pid: int) -> Iterator[str]:
-    """Yield the address of each TCP socket that a process listens on."""
-    own = set()
+def sockets(pid: int) -> set[str]:
+    """Return the addresses of the TCP sockets that a process listens on."""
+    own, found = set(), set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
             own.add(str(descriptor.readlink()))
@@ -86,7 +88,8 @@ def sockets(pid: int) -> Iterator[str]:
                 packed = b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4))
                 address = ipaddress.ip_address(socket.inet_ntop(family, packed))
                 # gRPC listens on IPv4 with an IPv6 socket.
-                yield str(getattr(address, "ipv4_mapped", None) or address)
+                found.add(str(getattr(address, "ipv4_mapped", None) or address))
+    return found
 
 
 def written(*places: Path) -> Iterator[tuple[Path, bytes]]:
@@ -104,8 +107,8 @@ def test_rows_are_exact_over_tls_and_no_secret_is_written(
     environment = settings(broker, authority, listener, mechanism)
     with product(tmp_path / "data", environment | {"TALLYSTREAM_OPS_HOST": "0.0.0.0"}) as running:
         for component in running.run_file()["components"]:
-            listening = set(sockets(component["pid"]))
-            assert listening, f"{component['name']} listens somewhere"
+            # `up` is ready when gateway and worker are; the others may still be starting
+            listening = eventually(partial(sockets, component["pid"]), f"{component['name']} listens somewhere")
             assert listening <= {"127.0.0.1"}, f"{component['name']}: `up` keeps everything on this machine"
         secrets = run_fleet(running, tmp_path) | {
             "Kafka's password": broker.password,
