@@ -75,3 +75,9 @@ def message_value(value: Any) -> Value:
         scalar: Value = getattr(value, kind)
         return scalar
     return None if kind is None else OPAQUE
+
+
+def message_values(attributes: Any) -> dict[str, Value]:
+    """Return protobuf's map of AnyValue messages as a dict of their contents."""
+    # nearly all values are texts, and this is the shortest way to one
+    return {name: value.string_value or message_value(value) for name, value in attributes.items()}

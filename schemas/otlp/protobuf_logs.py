@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from tallystream.schemas.compiled import COMPILED
 from tallystream.schemas.otlp import protobuf_scan, wire
-from tallystream.schemas.otlp.attributes import message_value
+from tallystream.schemas.otlp.attributes import message_values
 from tallystream.schemas.otlp.limits import LIMITS, DecodingBudget, Limits
 from tallystream.schemas.otlp.protobuf_frames import Frames, is_log_record, refuse_other_shapes
 from tallystream.schemas.otlp.protobuf_messages import LogsRequest
@@ -77,7 +77,7 @@ def _parsed(
             for place, raw in enumerate(records, index):
                 if mark in raw and matches(raw):
                     if described is None:
-                        described = {key: message_value(value) for key, value in resource.resource.attributes.items()}
+                        described = message_values(resource.resource.attributes)
                     tally.usage_record()
                     yield record(raw, place, scope.scope.name, described, tally.limits)
 

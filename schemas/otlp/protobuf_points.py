@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from google.protobuf.message import DecodeError
 
 from tallystream.schemas.otlp import wire
-from tallystream.schemas.otlp.attributes import message_value
+from tallystream.schemas.otlp.attributes import message_values
 from tallystream.schemas.otlp.limits import DecodingBudget, Limits
 from tallystream.schemas.otlp.points import CUMULATIVE, MetricPoint
 from tallystream.schemas.otlp.protobuf_frames import Frames, refuse_other_shapes
@@ -112,7 +112,7 @@ def _points(metric: _Metric, name: str, resource: dict[str, Value], limits: Limi
         if len(point.attributes) <= limits.attributes:
             value = point.sum if histogram else point.as_int or point.as_double
             times = point.start_time_unix_nano, point.time_unix_nano
-            yield MetricPoint(name, metric.cumulative, *times, value, resource, _values(point.attributes))
+            yield MetricPoint(name, metric.cumulative, *times, value, resource, message_values(point.attributes))
 
 
 def _resource(body: bytes, resource: wire.Field, limits: Limits) -> dict[str, Value]:
@@ -126,10 +126,5 @@ def _resource(body: bytes, resource: wire.Field, limits: Limits) -> dict[str, Va
                 return resource_attributes(body, resource, limits)
             if len(message.attributes) > limits.attributes:
                 return resource_attributes(body, resource, limits)
-            described |= _values(message.attributes)
+            described |= message_values(message.attributes)
     return described
-
-
-def _values(attributes: Any) -> dict[str, Value]:
-    # nearly all values are texts, and this is the shortest way to one
-    return {name: value.string_value or message_value(value) for name, value in attributes.items()}

@@ -41,7 +41,7 @@ class TallyCounter(Collector):
 
     def describe(self) -> Iterable[CounterMetricFamily]:
         """Yield the counter's name, so that no other metric can have it."""
-        return [CounterMetricFamily(self._name, self._text, labels=self._labelnames)]
+        return self.collect()
 
 
 class TallyHistogram(Collector):
@@ -84,4 +84,4 @@ class TallyHistogram(Collector):
 
     def describe(self) -> Iterable[HistogramMetricFamily]:
         """Yield the histogram's name, so that no other metric can have it."""
-        return [HistogramMetricFamily(self._name, self._text, labels=self._labelnames)]
+        return self.collect()
