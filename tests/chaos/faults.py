@@ -250,6 +250,19 @@ def broker(ring: Ring) -> Blow:
     return Blow("broker", len(cluster.brokers), unacked, "spooled messages")
 
 
+def kill_with_full_spool(ring: Ring) -> int:
+    """Kill the gateway while Kafka is silent and its spool has messages, and keep it down; return how many it has."""
+    cluster, gateway = ring.cluster, ring.cluster.gateway
+    cluster.signal_broker(signal.SIGSTOP)
+    try:
+        spooled = eventually(ring.spooled, "the spool takes over")
+        gateway.wanted = False
+        gateway.kill()
+    finally:
+        cluster.signal_broker(signal.SIGCONT)
+    return spooled
+
+
 def flowing(ring: Ring) -> None:
     """Wait until the spool is empty and all partitions are folded."""
     eventually(lambda: ring.cluster.gateway.ready and ring.spooled() == 0, "the spool is empty", 480)

@@ -17,7 +17,17 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from tests.chaos.disks import filled
-from tests.chaos.faults import Blow, Ring, answering, flowing, kill_worker, kind, stopped, worker_partitions
+from tests.chaos.faults import (
+    Blow,
+    Ring,
+    answering,
+    flowing,
+    kill_with_full_spool,
+    kill_worker,
+    kind,
+    stopped,
+    worker_partitions,
+)
 from tests.chaos.parts import Part
 from tests.chaos.witness import Witness, behind
 from tests.support.power_cut import Unsynced, cut_tail
@@ -132,13 +142,7 @@ def store_swapped(ring: Ring) -> Blow:
 def spool_held(ring: Ring) -> Blow:
     """Kill the gateway with a full spool, and let a backup hold the file while the next one starts."""
     cluster, gateway = ring.cluster, ring.cluster.gateway
-    cluster.signal_broker(signal.SIGSTOP)
-    try:
-        spooled = eventually(ring.spooled, "the spool takes over")
-        gateway.wanted = False
-        gateway.kill()
-    finally:
-        cluster.signal_broker(signal.SIGCONT)
+    spooled = kill_with_full_spool(ring)
     with ExitStack() as held:
         for path in spools(cluster.data("gateway") / "gateway"):
             backup = held.enter_context(closing(sqlite3.connect(path, isolation_level=None)))

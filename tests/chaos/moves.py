@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.chaos.cluster import PREFIX, Cluster
-from tests.chaos.faults import SPOOLED, Blow, Ring, flowing, kind
+from tests.chaos.faults import SPOOLED, Blow, Ring, flowing, kill_with_full_spool, kind
 from tests.chaos.load import Fleet, Fleetwise
 from tests.chaos.parts import Part
 from tests.support.open_kafka import OpenKafka
@@ -114,16 +114,10 @@ def elsewhere(ring: Ring) -> Iterator[tuple[Elsewhere, str]]:
 @kind("moved")
 def moved(ring: Ring) -> Blow:
     """Kill the gateway with a full spool, let it fill one for another prefix or cluster in its place, and go back."""
-    cluster, gateway = ring.cluster, ring.cluster.gateway
+    gateway = ring.cluster.gateway
     with elsewhere(ring) as (there, what):
         there.load()
-        cluster.signal_broker(signal.SIGSTOP)
-        try:
-            spooled = eventually(ring.spooled, "the spool takes over")
-            gateway.wanted = False
-            gateway.kill()
-        finally:
-            cluster.signal_broker(signal.SIGCONT)
+        spooled = kill_with_full_spool(ring)
         answers = there.fleet.truth.http
         with there.gateway() as moved_gateway:
             eventually(lambda: answers["200"] > ANSWERED, "the other deployment gets data", 180)
