@@ -6,7 +6,7 @@ any of its marks identifies a client, and any of its names identifies its event.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from tallystream.schemas.clients.base import Normaliser
@@ -38,8 +38,8 @@ def select(record: LogRecord) -> Normaliser | None:
         for normaliser in NORMALISERS:
             if is_mark(record, normaliser):
                 return normaliser
-    present = frozenset(record.attributes.names())
-    return next((normaliser for normaliser in NORMALISERS if normaliser.signature <= present), None)
+    present = _spelled_alike(record.attributes.names())
+    return next((normaliser for normaliser in NORMALISERS if _SIGNATURES[normaliser.client] <= present), None)
 
 
 def costs(record: LogRecord, normaliser: Normaliser) -> bool:
@@ -50,8 +50,24 @@ def costs(record: LogRecord, normaliser: Normaliser) -> bool:
     """
     names = _short(record.names, normaliser)
     if names:
-        return short(normaliser.event, normaliser) in names
-    return normaliser.signature <= frozenset(record.attributes.names())
+        return short(normaliser.event, normaliser) in names or _respelled(record, normaliser)
+    return _SIGNATURES[normaliser.client] <= _spelled_alike(record.attributes.names())
+
+
+def _respelled(record: LogRecord, normaliser: Normaliser) -> bool:
+    """Whether the record names the event in other letters (`claude-code.API_REQUEST`), or has its full name in the body
+    or the field beside a name that a pipeline put into the attribute (`log`).
+    """
+    event = _spelled(short(normaliser.event, normaliser))
+    prefix = _spelled(normaliser.prefix)
+    if any(_spelled(name).removeprefix(prefix) == event for name in record.names):
+        return True
+    if prefix + event not in map(_spelled, record.hints):
+        return False
+    alike = _spelled_alike(record.attributes.names())
+    return _SIGNATURES[normaliser.client] <= alike and not any(
+        _spelled(name).startswith(prefix) for name in record.names
+    )
 
 
 REPEATS_SPANS: Final = frozenset(
@@ -79,6 +95,18 @@ def short(name: str, normaliser: Normaliser) -> str:
 
 def _short(names: tuple[str, ...], normaliser: Normaliser) -> list[str]:
     return [short(name, normaliser) for name in names]
+
+
+def _spelled(name: str) -> str:
+    """Return a name without what pipelines change in it: case, and `-` and `.`, which some stores do not allow."""
+    return name.lower().replace("-", "_").replace(".", "_")
+
+
+def _spelled_alike(names: Iterable[str]) -> frozenset[str]:
+    return frozenset([_spelled(name) for name in names])
+
+
+_SIGNATURES: Final = {normaliser.client: _spelled_alike(normaliser.signature) for normaliser in NORMALISERS}
 
 
 def _named(record: LogRecord, normaliser: Normaliser) -> bool:
