@@ -24,7 +24,6 @@ from tallystream.schemas.clients.base import (
     text,
 )
 from tallystream.schemas.clients.payer import Payer, payer
-from tallystream.schemas.errors import InvalidRecordError, Reason
 from tallystream.schemas.otlp.records import LogRecord
 
 EVENT = "gemini_cli.api_response"
@@ -56,8 +55,6 @@ def normalise(record: LogRecord) -> Usage | None:
     if not (whole or output or thoughts or tool):
         nothing_counted(cached=cached)
         return None
-    if output + thoughts >= 2**53:
-        raise InvalidRecordError(Reason.INVALID_COUNTS, f"output ({output}) and thoughts ({thoughts}) exceed 2**53 - 1")
     # a part cannot exceed its whole: the whole is billed, so the part is reduced
     read = min(cached or 0, whole)
     session = session_of(record, "session.id", "session_id")

@@ -105,6 +105,20 @@ def test_impossible_counts_become_dead_letters(changes: dict[str, int | str]) ->
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"input_tokens": 2**40 - 40 - 1200 - 12},
+        {"input_tokens": 2**39, "output_tokens": 2**39},
+        {"output_tokens": 2**53 - 1},
+    ],
+)
+def test_more_tokens_than_a_response_can_have_are_a_dead_letter(changes: dict[str, int | str]) -> None:
+    (lost,) = normalised(response(**changes)).rejected
+    assert lost.reason is Reason.INVALID_COUNTS
+    assert "1099511627776 tokens or more" in lost.detail
+
+
+@pytest.mark.parametrize(
     "changes", [{"cache_creation_1h_tokens": 300}, {"cache_creation_1h_tokens": -1}, {"cache_creation_5m_tokens": "x"}]
 )
 def test_total_counts_if_the_breakdown_contradicts_it(changes: dict[str, int | str]) -> None:
