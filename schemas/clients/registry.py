@@ -55,19 +55,10 @@ def costs(record: LogRecord, normaliser: Normaliser) -> bool:
 
 
 def _respelled(record: LogRecord, normaliser: Normaliser) -> bool:
-    """Whether the record names the event in other letters (`claude-code.API_REQUEST`), or has its full name in the body
-    or the field beside a name that a pipeline put into the attribute (`log`).
-    """
+    """Whether the record names the event with another separator: `claude-code.api_request`."""
     event = _spelled(short(normaliser.event, normaliser))
     prefix = _spelled(normaliser.prefix)
-    if any(_spelled(name).removeprefix(prefix) == event for name in record.names):
-        return True
-    if prefix + event not in map(_spelled, record.hints):
-        return False
-    alike = _spelled_alike(record.attributes.names())
-    return _SIGNATURES[normaliser.client] <= alike and not any(
-        _spelled(name).startswith(prefix) for name in record.names
-    )
+    return any(_spelled(name).removeprefix(prefix) == event for name in record.names)
 
 
 REPEATS_SPANS: Final = frozenset(
@@ -98,8 +89,8 @@ def _short(names: tuple[str, ...], normaliser: Normaliser) -> list[str]:
 
 
 def _spelled(name: str) -> str:
-    """Return a name without what pipelines change in it: case, and `-` and `.`, which some stores do not allow."""
-    return name.lower().replace("-", "_").replace(".", "_")
+    """Return a name without the separators that pipelines change because some stores do not allow them."""
+    return name.replace("-", "_").replace(".", "_")
 
 
 def _spelled_alike(names: Iterable[str]) -> frozenset[str]:

@@ -5,7 +5,6 @@ Each case is of a kind that was reported publicly, of an exporter, a serialiser 
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable
 from typing import Any
@@ -354,25 +353,13 @@ def underscored(record: Record) -> Record:
         underscored(codex_response().having(event__name=None)),
         underscored(gemini_response(session__id="s-1", event__name=None)),
         response(event__name="claude-code.api_request"),
-        response(event__name="Claude_Code.API_Request"),
-        codex_response().having(event__name="CODEX.SSE_EVENT"),
         gemini_response(session__id="s-1", event__name="gemini-cli.api_response"),
     ],
 )
-def test_names_are_recognised_in_other_letters(record: Record) -> None:
+def test_names_are_recognised_with_other_separators(record: Record) -> None:
     found = read(request(record, service="team-x", scope="pipeline"))
     assert len(counted(found)) == 1
     assert not found.rejected
-
-
-def test_full_name_in_the_body_counts_beside_a_name_that_a_pipeline_set() -> None:
-    body = request(response(event__name="log"), scope="pipeline")
-    record_of(body)["body"] = {"stringValue": "claude_code.api_request"}
-    assert_counted(body)
-    for other in ("claude_code.api_request_v2", "claude_code.tool_result"):
-        renamed = copy.deepcopy(body)
-        record_of(renamed)["body"] = {"stringValue": other}
-        assert [lost.reason for lost in read(renamed).rejected] == [Reason.UNRECOGNISED_USAGE]
 
 
 @pytest.mark.parametrize("part", [-1, 0.5, "n/a", "", 10**18, [5], True])
