@@ -8,10 +8,12 @@ halves, plain values, and attributes as an object.
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import Any, Final
 
 from tallystream.schemas.errors import InvalidBodyError
 from tallystream.schemas.otlp.json_values import clean, get, invalid, kind_of
+from tallystream.schemas.otlp.limits import LIMITS
 from tallystream.schemas.otlp.numbers import whole_number
 from tallystream.schemas.otlp.records import OPAQUE, Broken, Value
 from tallystream.schemas.otlp.times import read_time
@@ -28,6 +30,7 @@ _KINDS: Final = {
     "array_value": "arrayValue", "kvlist_value": "kvlistValue", "bytes_value": "bytesValue",
 }  # fmt: skip
 _FOLDED: Final = {name.lower(): name for name in _KINDS if "_" not in name}
+_PAIR: Final = frozenset({"key", "value"})
 _HALVES: Final = frozenset({"low", "high", "unsigned"})
 
 
@@ -44,12 +47,14 @@ def nanoseconds(parent: dict[str, Any], key: str) -> int:
 
 
 def pairs(parent: dict[str, Any]) -> list[Any]:
-    """Return the list under `attributes` without nulls; of an object that has keys as names the same list."""
+    """Return the list under `attributes` without nulls; of an object that has keys as names the same list, up to the
+    first attribute that is too much for a record.
+    """
     found = parent.get("attributes")
     if type(found) is list:
         return [entry for entry in found if entry is not None]
-    if type(found) is dict and not {"key", "value"}.issuperset(found):
-        return [{"key": key, "value": value} for key, value in found.items()]
+    if type(found) is dict and not _PAIR.issuperset(found):
+        return [{"key": key, "value": value} for key, value in islice(found.items(), LIMITS.attributes + 1)]
     return [] if found is None else [found]
 
 
@@ -76,7 +81,7 @@ def _pair(entry: Any) -> tuple[str, Any]:
     if type(entry) is not dict:
         raise invalid(f"attributes holds {kind_of(entry)}, not only objects")
     key = entry.get("key")
-    if type(key) is not str and (key is not None or (entry and not {"key", "value"} & entry.keys())):
+    if type(key) is not str and (key is not None or (entry and not _PAIR & entry.keys())):
         raise invalid(
             "an attribute has no key" if key is None else f"an attribute's key is {kind_of(key)}, not a string"
         )
@@ -133,7 +138,8 @@ def attribute_names(parent: dict[str, Any]) -> str:
             return "\n".join([entry["key"] for entry in found])
         except (TypeError, KeyError):
             pass
-    return "\n".join(attributes(parent))
+    # of an object too large for a record all names count
+    return "\n".join(found if type(found) is dict and not _PAIR.issuperset(found) else attributes(parent))
 
 
 def any_value(value: object) -> Value:

@@ -212,6 +212,9 @@ def long_before_1_0(body: Json) -> None:
             attributes={entry["key"]: next(iter(entry["value"].values())) for entry in record_of(body)["attributes"]}
         ),
         lambda body: body.update(resourceLogs=resource_logs(body)),
+        lambda body: scope_logs(body)["logRecords"].append(
+            {"attributes": {"key": "total_token_count", "value": {"intValue": 0}}}
+        ),
         lambda body: resource_logs(body).update(scopeLogs=scope_logs(body)),
         lambda body: scope_logs(body).update(logRecords=record_of(body)),
         lambda body: body["resourceLogs"].extend([{"scopeLogs": None}, {"scopeLogs": [{"logRecords": None}]}]),
@@ -248,6 +251,21 @@ def test_records_under_an_unknown_name_are_not_silently_ignored(
     assert counted(found) == [TOKENS]
     assert [lost.reason for lost in found.rejected] == [Reason.UNDECODABLE]
     assert says in found.rejected[0].detail
+
+
+def test_single_attribute_may_be_an_object() -> None:
+    body = request(response())
+    scope_logs(body)["logRecords"].append({"attributes": {"key": "input_tokens", "value": {"intValue": 5}}})
+    assert [lost.reason for lost in read(body).rejected] == [Reason.UNRECOGNISED_USAGE]
+
+
+def test_more_attributes_in_an_object_than_a_record_may_have_are_a_dead_letter() -> None:
+    body = request(response())
+    many = {f"a{number}": number for number in range(5_000)} | {"input_tokens": 5}
+    scope_logs(body)["logRecords"].append({"attributes": many})
+    found = read(body)
+    assert counted(found) == [TOKENS]
+    assert [lost.reason for lost in found.rejected] == [Reason.UNDECODABLE]
 
 
 def test_unknown_fields_beside_known_ones_are_ignored() -> None:
