@@ -296,17 +296,20 @@ def kept(record: LogRecord, fields: tuple[str, ...]) -> dict[str, Any]:
     """Return the allow-listed part of a record for a dead letter, which is enough to normalise it again."""
     found: dict[str, Any] = {}
     for name in fields:
-        value = record.attributes.get(name)
-        if value is not None and value != OPAQUE:
-            found[name] = plain(value)
+        # under the name that it has, so that it is normalised again as it was
+        for spelled in (name, name.replace(".", "_")):
+            value = record.attributes.get(spelled)
+            if value is not None and value != OPAQUE:
+                found[spelled] = plain(value)
+                break
     found["event.name"] = bounded(record.event_name)
     # a body is content, unless it is an event name that a known client writes there
     hint = next((name for name in record.hints if _OUR_NAME.fullmatch(name)), None)
     if hint is not None and not record.event_name:
         found["event.hint"] = hint
     for name in _INHERITED:
-        if name in fields and name not in found and (session := _id(record.resource.get(name))):
-            found[name] = bounded(session)
+        if name in fields and (inherited := _id(record.resource.get(name))):
+            found.setdefault(name, bounded(inherited))
     if record.scope:
         found["scope.name"] = bounded(record.scope)
     for name in RESOURCE_FIELDS:

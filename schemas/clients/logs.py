@@ -280,7 +280,7 @@ def _whose(found: dict[str, str], normaliser: Normaliser, record: LogRecord) -> 
 
 
 def _session(fields: dict[str, Any]) -> str | None:
-    for name in ("conversation.id", "session.id"):
+    for name in ("conversation.id", "session.id", "conversation_id", "session_id"):
         value = fields.get(name)
         if isinstance(value, str) and value:
             return value

@@ -15,6 +15,7 @@ from tests.unit.clients.test_claude_code import SCOPE, response
 from tests.unit.clients.test_gemini_cli import response as gemini_response
 
 from tallystream.schemas.clients import LogsResult, normalise_logs
+from tallystream.schemas.clients.renormalise import renormalise
 from tallystream.schemas.errors import InvalidBodyError, Reason
 from tallystream.schemas.otlp import Encoding
 from tallystream.schemas.usage import DISJOINT_COUNTS
@@ -378,6 +379,25 @@ def test_names_are_recognised_with_other_separators(record: Record) -> None:
     found = read(request(record, service="team-x", scope="pipeline"))
     assert len(counted(found)) == 1
     assert not found.rejected
+
+
+@pytest.mark.parametrize("encoding", list(Encoding))
+def test_dead_letters_of_other_spellings_can_be_replayed(encoding: Encoding) -> None:
+    lost = response(event__timestamp=None, session__id=None)
+    cases: list[tuple[Record, dict[str, Attribute]]] = [
+        (underscored(response(event__timestamp=None)), {}),
+        (lost, {"session.id": "s-1"}),
+        (response(event__timestamp=None, session__id=1.0), {}),
+    ]
+    for record, resource in cases:
+        without = Record(record.attributes)
+        body = encode([Group([without], resource, SCOPE)], encoding)
+        (rejected,) = normalise_logs(body, encoding).rejected
+        assert rejected.reason is Reason.NO_TIME
+        pack = renormalise(rejected.record | {"timeUnixNano": AT_NS})
+        assert pack is not None
+        assert pack.session_id in ("s-1", "1")
+        assert sum(pack.events[0][name] for name in DISJOINT_COUNTS) == TOKENS
 
 
 @pytest.mark.parametrize("part", [-1, 0.5, "n/a", "", 10**18, [5], True])
