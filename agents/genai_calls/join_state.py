@@ -20,8 +20,9 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import NamedTuple
 
+from tallystream.agents.genai_calls.alike import AlikeIndex
 from tallystream.schemas.clients.genai.calls import Call, call_of, unexplained_sums
-from tallystream.schemas.clients.genai.join import TOLERANCE_NS, join_calls, unique_id
+from tallystream.schemas.clients.genai.join import join_calls, unique_id
 from tallystream.schemas.clients.genai.sighting import Sighting
 from tallystream.schemas.clients.genai.tree import Key, Tree
 from tallystream.schemas.usage import TOKEN_COUNTS
@@ -105,7 +106,7 @@ class JoinState:
         self._held: dict[Key, _Held] = {}
         self._traces: dict[str, _Trace] = {}
         self._ids: dict[str, dict[Key, None]] = defaultdict(dict)
-        self._alike: dict[tuple[str, int | None], dict[Key, None]] = defaultdict(dict)
+        self._alike = AlikeIndex()
         self._due: deque[tuple[int, Key]] = deque()
         self._old: deque[tuple[int, Key]] = deque()
         self._closing: list[tuple[int, str]] = []
@@ -159,10 +160,9 @@ class JoinState:
         """Take the larger of two records of one span, as long as its call is held; both are shown."""
         before = held.seen
         if not held.done and before.kind == seen.kind and _size(seen) > _size(before):
-            if before.kind == "call":
-                self._alike[before.process, before.input].pop(before.key, None)
-                self._alike[before.process, seen.input][before.key] = None
+            self._alike.remove(before)
             held.seen = replace(before, **{name: getattr(seen, name) for name in _TOLD})
+            self._alike.add(held.seen)
             seen = before
         self.conflicts.append(Conflict(index, held.origin.connection_id, held.seen, seen))
 
@@ -197,8 +197,7 @@ class JoinState:
             unique = unique_id(seen.response_id)
             if unique is not None:
                 self._ids[unique][seen.key] = None
-            if seen.has_usage:
-                self._alike[seen.process, seen.input][seen.key] = None
+            self._alike.add(seen)
             if self._is_marked(_span_mark(seen)) or (unique is not None and self._is_marked(_id_mark(unique))):
                 held.done = True
                 self.late += seen.has_usage
@@ -233,11 +232,7 @@ class JoinState:
             self._ids[unique].pop(key, None)
             if not self._ids[unique]:
                 del self._ids[unique]
-        alike = (seen.process, seen.input)
-        if alike in self._alike:
-            self._alike[alike].pop(key, None)
-            if not self._alike[alike]:
-                del self._alike[alike]
+        self._alike.remove(seen)
         trace = self._traces[seen.trace_id]
         trace.keys.pop(key, None)
         below = trace.below.get(seen.parent_id, {})
@@ -356,8 +351,7 @@ class JoinState:
                 if (unique := unique_id(seen.response_id)) is not None:
                     todo += ((one, True) for one in self._ids.get(unique, ()))
                 if seen.has_usage:
-                    alike = self._alike.get((seen.process, seen.input), ())
-                    todo += ((one, True) for one in alike if _overlap(self._held[one].seen, seen))
+                    todo += ((one, True) for one in self._alike.of(seen))
         return sorted(found)
 
     def _started(self, key: Key) -> tuple[int, Key]:
@@ -375,10 +369,6 @@ def _told(seen: Sighting) -> tuple[int, ...]:
 def _size(seen: Sighting) -> tuple[int, tuple[int, ...]]:
     told = _told(seen)
     return told[0] + told[1], told
-
-
-def _overlap(one: Sighting, other: Sighting) -> bool:
-    return one.start_ns - TOLERANCE_NS <= other.end_ns and other.start_ns - TOLERANCE_NS <= one.end_ns
 
 
 def _mark(*parts: str) -> bytes:
