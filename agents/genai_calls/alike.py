@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from tallystream.schemas.clients.genai.join import TOLERANCE_NS, Likeness, likenesses
+from tallystream.schemas.clients.genai.join import TOLERANCE_NS, Likeness, likenesses, sought
 from tallystream.schemas.clients.genai.sighting import Sighting
 from tallystream.schemas.clients.genai.tree import Key
 
@@ -32,7 +32,7 @@ class AlikeIndex:
 
     def of(self, seen: Sighting) -> Iterator[Key]:
         """Yield the keys of sightings like this one at the same time, itself perhaps among them."""
-        for likeness in likenesses(seen):
+        for likeness in sought(seen):
             for key, other in self._alike.get(likeness, {}).items():
                 if _overlap(other, seen):
                     yield key

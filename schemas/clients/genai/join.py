@@ -29,7 +29,7 @@ MIN_ID = 12
 Group = tuple[Sighting, ...]
 """Sightings of one call, the innermost first."""
 Likeness = tuple[str, str, int]
-"""A process, and its number of input or output tokens."""
+"""A process, what it counts, and how many."""
 
 
 def unique_id(response_id: str | None) -> str | None:
@@ -149,17 +149,17 @@ def _is_sum(outer: Sighting, inner: list[Sighting]) -> bool:
 def _by_time(calls: dict[Key, Sighting], groups: _Groups, sums: set[Key]) -> None:
     """Unite sightings of different instrumentations in one process at the same time, the closest first."""
     alike: dict[Likeness, list[Sighting]] = defaultdict(list)
-    for key, seen in calls.items():
-        if seen.has_usage and key not in sums:
-            for likeness in likenesses(seen):
-                alike[likeness].append(seen)
+    told = [seen for key, seen in calls.items() if seen.has_usage and key not in sums]
+    for seen in told:
+        for likeness in likenesses(seen):
+            alike[likeness].append(seen)
     pairs = set()
-    for seen_alike in alike.values():
-        for at, one in enumerate(seen_alike):
-            for other in seen_alike[at + 1 :]:
+    for one in told:
+        for likeness in sought(one):
+            for other in alike.get(likeness, ()):
                 if one.scope != other.scope and _same_tokens(one, other) and _within(one, other):
                     apart = abs(one.start_ns - other.start_ns) + abs(one.end_ns - other.end_ns)
-                    pairs.add((apart, one.key, other.key))
+                    pairs.add((apart, *sorted((one.key, other.key))))
     for _, one_key, other_key in sorted(pairs):
         first, second = groups.of(one_key), groups.of(other_key)
         if (
@@ -172,9 +172,31 @@ def _by_time(calls: dict[Key, Sighting], groups: _Groups, sums: set[Key]) -> Non
 
 
 def likenesses(seen: Sighting) -> tuple[Likeness, ...]:
-    """Return what a sighting has in common with others that may be of the same call."""
-    by_input = (seen.process, "input", seen.input or 0)
-    return (by_input, (seen.process, "output", seen.output)) if seen.output and seen.output > 1 else (by_input,)
+    """Return under what a sighting is found by others that may be of the same call."""
+    output = seen.output or 0
+    if not seen.input and output > 1:
+        return (seen.process, "unread", output), (seen.process, "output", output)
+    return (*_by_input(seen), (seen.process, "output", output))
+
+
+def sought(seen: Sighting) -> tuple[Likeness, ...]:
+    """Return under what others are found that may be of the same call.
+
+    Many calls have equal outputs, so only a sighting that does not know its input looks at all of them.
+    """
+    output = seen.output or 0
+    if not seen.input and output > 1:
+        return ((seen.process, "output", output),)
+    return (*_by_input(seen), (seen.process, "unread", output))
+
+
+def _by_input(seen: Sighting) -> tuple[Likeness, ...]:
+    whole, part = seen.input or 0, _uncached(seen)
+    return tuple((seen.process, "input", count) for count in ((whole,) if part == whole else (whole, part)))
+
+
+def _uncached(seen: Sighting) -> int:
+    return (seen.input or 0) - (seen.cache_read or 0) - (seen.cache_write or 0)
 
 
 def _same_tokens(one: Sighting, other: Sighting) -> bool:
@@ -192,7 +214,7 @@ def is_part(one: Sighting, whole: Sighting) -> bool:
     """Tell whether the input of one sighting is unknown, or only the part of the other's that is not cached."""
     if one.cache_read or one.cache_write:
         return False
-    return not one.input or one.input == (whole.input or 0) - (whole.cache_read or 0) - (whole.cache_write or 0)
+    return not one.input or one.input == _uncached(whole)
 
 
 def _within(one: Sighting, other: Sighting) -> bool:
