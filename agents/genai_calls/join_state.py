@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from tallystream.agents.genai_calls.alike import AlikeIndex
 from tallystream.schemas.clients.genai.calls import Call, call_of, unexplained_sums
-from tallystream.schemas.clients.genai.join import join_calls, unique_id
+from tallystream.schemas.clients.genai.join import is_unread, join_calls, unique_id
 from tallystream.schemas.clients.genai.sighting import Sighting
 from tallystream.schemas.clients.genai.tree import Key, Tree
 from tallystream.schemas.usage import TOKEN_COUNTS
@@ -108,6 +108,8 @@ class JoinState:
         self._ids: dict[str, dict[Key, None]] = defaultdict(dict)
         self._alike = AlikeIndex()
         self._due: deque[tuple[int, Key]] = deque()
+        self._unread: deque[tuple[int, Key]] = deque()
+        """Sightings that do not know their call's input, which wait for `quiet_ms` more."""
         self._old: deque[tuple[int, Key]] = deque()
         self._closing: list[tuple[int, str]] = []
         self._summed: dict[str, None] = {}
@@ -127,20 +129,19 @@ class JoinState:
 
     def next_due_ms(self) -> int | None:
         """Return the time of the next decision, None when nothing is held."""
-        times = [*(at for at, _ in [*self._due][:1]), *(at for at, _ in self._closing[:1])]
-        return min(times, default=None)
+        return min((queue[0][0] for queue in (self._due, self._unread, self._closing) if queue), default=None)
 
     def advance(self, append_ms: int) -> list[Release]:
         """Let time pass up to a message's append time; return the calls released by that, in a deterministic order."""
         now = self.now_ms = max(self.now_ms, append_ms)
         released: list[Release] = []
-        while (self._due and self._due[0][0] <= now) or (self._closing and self._closing[0][0] <= now):
-            if self._due and (not self._closing or self._due[0][0] <= self._closing[0][0]):
-                _, key = self._due.popleft()
-                released += self._decide(key)
+        while (at := self.next_due_ms()) is not None and at <= now:
+            if self._due and self._due[0][0] == at:
+                released += self._decide(self._due.popleft()[1], at)
+            elif self._unread and self._unread[0][0] == at:
+                released += self._decide(self._unread.popleft()[1], at, last=True)
             else:
-                at, trace_id = heapq.heappop(self._closing)
-                released += self._close(trace_id, at)
+                released += self._close(heapq.heappop(self._closing)[1], at)
         while self._old and self._old[0][0] <= now:
             self._forget(self._old.popleft()[1])
         return released
@@ -169,7 +170,8 @@ class JoinState:
     def first_waiting(self) -> int | None:
         """Return the offset of the oldest message with a call that is neither released nor absorbed, or None.
 
-        A sum counts only after the root of its trace has arrived, because until then its waiting time is unknown.
+        A sum counts only after the root of its trace has arrived, because until then it may wait for long.
+        So does a call whose input is unknown.
         """
         calls = (self._held[key] for _, key in self._due if key in self._held)
         first = next((held.offset for held in calls if not held.done and held.seen.has_usage), None)
@@ -247,8 +249,8 @@ class JoinState:
 
     # -- decisions
 
-    def _decide(self, key: Key) -> list[Release]:
-        """Release the call of a sighting, unless it has been released already."""
+    def _decide(self, key: Key, at_ms: int, *, last: bool = False) -> list[Release]:
+        """Release the call of a sighting, unless it has been released already, or waits until the `last` decision."""
         held = self._held.get(key)
         if held is None or held.done:
             return []
@@ -267,6 +269,9 @@ class JoinState:
             return []
         if not any(seen.has_usage for seen in group):
             return []  # it keeps waiting for a sighting with token counts
+        if not last and all(is_unread(seen) for seen in group if seen.has_usage):
+            self._unread.append((at_ms + self._quiet_ms, key))
+            return []
         call = call_of(tree, group)
         self._settle(members)
         return [Release(call, self._origins(call))]

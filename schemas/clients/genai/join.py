@@ -153,13 +153,13 @@ def _by_time(calls: dict[Key, Sighting], groups: _Groups, sums: set[Key]) -> Non
     for seen in told:
         for likeness in likenesses(seen):
             alike[likeness].append(seen)
-    pairs = set()
+    pairs: set[tuple[int, Key, Key]] = set()
     for one in told:
         for likeness in sought(one):
             for other in alike.get(likeness, ()):
                 if one.scope != other.scope and _same_tokens(one, other) and _within(one, other):
                     apart = abs(one.start_ns - other.start_ns) + abs(one.end_ns - other.end_ns)
-                    pairs.add((apart, *sorted((one.key, other.key))))
+                    pairs.add((apart, min(one.key, other.key), max(one.key, other.key)))
     for _, one_key, other_key in sorted(pairs):
         first, second = groups.of(one_key), groups.of(other_key)
         if (
@@ -174,7 +174,7 @@ def _by_time(calls: dict[Key, Sighting], groups: _Groups, sums: set[Key]) -> Non
 def likenesses(seen: Sighting) -> tuple[Likeness, ...]:
     """Return under what a sighting is found by others that may be of the same call."""
     output = seen.output or 0
-    if not seen.input and output > 1:
+    if is_unread(seen):
         return (seen.process, "unread", output), (seen.process, "output", output)
     return (*_by_input(seen), (seen.process, "output", output))
 
@@ -185,9 +185,14 @@ def sought(seen: Sighting) -> tuple[Likeness, ...]:
     Many calls have equal outputs, so only a sighting that does not know its input looks at all of them.
     """
     output = seen.output or 0
-    if not seen.input and output > 1:
+    if is_unread(seen):
         return ((seen.process, "output", output),)
     return (*_by_input(seen), (seen.process, "unread", output))
+
+
+def is_unread(seen: Sighting) -> bool:
+    """Tell whether a sighting knows the output of its call, but not the input, which every call has."""
+    return not seen.input and (seen.output or 0) > 1
 
 
 def _by_input(seen: Sighting) -> tuple[Likeness, ...]:

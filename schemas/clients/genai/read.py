@@ -189,15 +189,19 @@ def _counts(span: Span, attributes: Attributes) -> Counts:
             )
         )
     )
-    model = _first(attributes, spellings.REQUEST_MODEL) or ""
     told, total = complete(told, _count(attributes, spellings.TOTAL), attributes)
+    if told.input is None and told.output is None:
+        return told
+    model = _first(attributes, spellings.REQUEST_MODEL) or ""
     settled = settle(
         told,
         total=total,
         adds_reasoning_twice=span.scope == spellings.ADK_SCOPE and "/" in model,
         counts_cached_beside=spellings.CACHED_BESIDE.match(span.scope) is not None,
         counts_reasoning_beside=spellings.REASONING_BESIDE.match(span.scope) is not None,
-        hides_reasoning=provider_of(_first(attributes, spellings.PROVIDER), model)[0] == spellings.GEMINI,
+        hides_reasoning=total is not None
+        and told.reasoning is None
+        and provider_of(_first(attributes, spellings.PROVIDER), model)[0] == spellings.GEMINI,
     )
     hour = settled.cache_write_1h
     return settled if hour is None else settled._replace(cache_write_1h=min(hour, settled.cache_write or 0) or None)
@@ -296,8 +300,9 @@ def _costed_by_logs(span: Span, attributes: Attributes) -> bool:
     if any(attributes.get(name) is not None for name in spellings.COSTED_BY_LOGS_NAMES):
         return True
     service = span.resource.get("service.name")
-    named = span.scope or (service if isinstance(service, str) else "")
-    return spellings.COSTED_BY_LOGS.match(named) is not None
+    if isinstance(service, str) and (service in spellings.COSTED_BY_LOGS_SERVICES or not span.scope):
+        return spellings.COSTED_BY_LOGS.match(service) is not None
+    return spellings.COSTED_BY_LOGS.match(span.scope) is not None
 
 
 def _rejected(span: Span, attributes: Attributes, verdict: InvalidRecordError) -> Rejected:

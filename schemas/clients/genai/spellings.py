@@ -283,7 +283,8 @@ SERVICES: Final = {
 """service.name, where it names the client for certain."""
 
 COSTED_BY_LOGS: Final = re.compile(r"codex(?:[_-]|$)|com\.anthropic\.claude_code|claude-code$|gemini[_-]cli|qwen-code")
-"""Scopes of programs whose log events cost, because their spans repeat the same usage. A service has to match only if
-there is no scope: anyone may call a program of their own codex-something."""
+"""Scopes of programs whose log events cost, because their spans repeat the same usage."""
+COSTED_BY_LOGS_SERVICES: Final = frozenset({"claude-code", "gemini-cli", "qwen-code"})
+"""Their services, whose spans of any scope are ignored. Names that only begin like these may be anyone's program."""
 COSTED_BY_LOGS_NAMES: Final = ("codex.usage.total_tokens", "codex.turn.token_usage.total_tokens")
 """Attributes that only such spans have. Codex's scope is its originator, which a program that embeds it chooses."""

@@ -66,13 +66,15 @@ def complete(counts: Counts, total: int | None, attributes: Attributes) -> tuple
 
     Texts that cannot be read, or that tell of another call, change nothing.
     """
-    for name in USAGE_TEXTS:
-        if text := _short(attributes.get(name)):
-            counts = _filled(counts, _members(text))
-    if counts.input is None and (text := _short(attributes.get(ALL_COUNTS))):
+    if counts.input is None:
+        if not (text := _short(attributes.get(ALL_COUNTS))):
+            return counts, total
         told = _members(text)
         counts = _filled(counts._replace(input=_told(told, _INPUT), output=_told(told, _OUTPUT)), told)
         total = _told(told, _TOTAL)
+    for name in USAGE_TEXTS:
+        if text := _short(attributes.get(name)):
+            counts = _filled(counts, _members(text))
     if counts.input is not None and (text := _short(attributes.get(PROVIDER_METADATA))):
         counts = _by_provider(counts, _json(text), detailed=attributes.get(DETAILED) is not None)
     return counts, total

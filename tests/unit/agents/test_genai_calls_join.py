@@ -113,7 +113,7 @@ def test_spans_within_the_hold_are_joined_in_any_order(fleet: Fleet, random: Ran
 
 
 @examples(150, deadline=None)
-@given(fleets(sums=False, unread=False), SEEDS)
+@given(fleets(sums=False), SEEDS)
 def test_late_sightings_change_no_total(fleet: Fleet, random: Random) -> None:
     """Sightings that arrive minutes after their call was released are absorbed.
 
@@ -123,7 +123,7 @@ def test_late_sightings_change_no_total(fleet: Fleet, random: Random) -> None:
 
 
 @examples(150, deadline=None)
-@given(fleets(sums=False, unread=False), SEEDS, st.integers(0, 20_000))
+@given(fleets(sums=False), SEEDS, st.integers(0, 20_000))
 def test_restart_at_any_point_changes_nothing(fleet: Fleet, random: Random, spread: int) -> None:
     """The state is recovered from the rows; messages whose group was torn are folded again."""
     messages = log(fleet, random, spread)
@@ -136,6 +136,18 @@ def test_restart_at_any_point_changes_nothing(fleet: Fleet, random: Random, spre
             stage.restart(offset, messages[offset - 1][0] if offset else T0)
     stage.fold(offset, messages[-1][0] + QUIET + HOLD, [])
     assert totals(stage) == totals(run(messages)) == fleet.truth
+
+
+def test_call_with_an_unknown_input_waits_until_its_trace_is_silent() -> None:
+    """Counted without its input, it could not be corrected; without any other sighting it counts all the same."""
+    unread = sightings([chat("u", (0, 10), trace="u", start=0.1, end=0.9, scope="twin")])
+    whole = sightings([chat("c", (100, 10), attributes={"gen_ai.response.id": ID(1)})])
+    assert totals(run([(T0, unread), (T0 + 5 * HOLD, whole)])) == [(100, 10)]
+    stage = Stage()
+    stage.fold(0, T0, unread)
+    assert not stage.fold(1, T0 + HOLD + QUIET - 1, [])
+    (release,) = stage.fold(2, T0 + HOLD + QUIET, [])
+    assert tokens([release.call]) == [(0, 10)]
 
 
 def test_call_is_released_after_the_hold() -> None:

@@ -255,7 +255,7 @@ class Fleet:
 
 
 @st.composite
-def fleets(draw: st.DrawFn, *, sums: bool = True, unread: bool = True) -> Fleet:
+def fleets(draw: st.DrawFn, *, sums: bool = True) -> Fleet:
     """Draw agents whose calls are seen once, twice in nested spans, also by a gateway, or in separate traces."""
     fleet = Fleet()
     random = Random(draw(st.integers(0, 2**32)))
@@ -268,8 +268,7 @@ def fleets(draw: st.DrawFn, *, sums: bool = True, unread: bool = True) -> Fleet:
             clock += 2
             made = chat(f"c{name}", counts, trace=root, parent=root, start=clock, end=clock + 1)
             ident = {"gen_ai.response.id": ID(run * 100 + number)}
-            ways = ["once", "id", "below", "gateway", "elsewhere", "cache hit", *(["unread"] if unread else [])]
-            seen = draw(st.sampled_from(ways))
+            seen = draw(st.sampled_from(["once", "id", "below", "gateway", "elsewhere", "unread", "cache hit"]))
             inside: dict[str, Any] = {"start": clock + 0.1, "end": clock + 0.9}
             if seen in ("id", "gateway", "cache hit"):
                 made = replace(made, attributes={**made.attributes, **ident})

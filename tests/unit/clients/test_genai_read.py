@@ -241,6 +241,7 @@ def test_response_id_in_openinferences_output_is_read(shown: str, response_id: s
         ("com.anthropic.claude_code.tracing", "x"),
         ("gemini-cli", "x"),
         ("qwen-code", "x"),
+        ("@opentelemetry/instrumentation-http", "qwen-code"),
     ],
 )
 def test_spans_of_clients_priced_by_logs_are_ignored(scope: str, service: str) -> None:
