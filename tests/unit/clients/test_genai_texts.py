@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.otlp_spans import Attribute, MadeSpan, chat, sightings
 
 from tallystream.schemas.clients.genai import Sighting, normalise
 from tallystream.schemas.clients.genai.counts import Counts
-from tallystream.schemas.clients.genai.texts import complete
 
 
 def one(span: MadeSpan) -> Sighting:
@@ -126,10 +126,20 @@ def test_group_of_an_agents_trace_is_its_session() -> None:
     assert not sightings([MadeSpan("other", attributes)])
 
 
-@given(st.text() | st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists).map(json.dumps))
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | TEXT, lambda inner: st.dictionaries(TEXT, inner))
+
+
+@examples(100)
+@given(TEXT | JSON.map(json.dumps))
 def test_unreadable_texts_change_nothing(shown: str) -> None:
     """Whatever a text contains, it neither raises nor changes a count that an attribute tells."""
-    told = Counts(100, 10, 20, 5, 3, 1)
+    told: dict[str, Attribute] = {
+        "gen_ai.usage.cache_read.input_tokens": 20,
+        "gen_ai.usage.cache_write.input_tokens": 5,
+        "gen_ai.usage.reasoning.output_tokens": 3,
+        "gen_ai.usage.total_tokens": 110,
+    }
     names = ("usage", "gen_ai.usage.raw", "langfuse.observation.usage_details", "ai.response.providerMetadata")
-    for name in names:
-        assert complete(told, 110, {name: shown}) == (told, 110)
+    seen = one(chat("c", (100, 10), attributes={**told, **dict.fromkeys(names, shown)}))
+    assert (seen.input, seen.output, seen.cache_read, seen.cache_write, seen.reasoning) == (100, 10, 20, 5, 3)
