@@ -6,6 +6,7 @@ pass over ids and costs tells which have the first rows, and only those are read
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from heapq import nsmallest
@@ -132,20 +133,12 @@ def _look(database: Database, query: Query, final: int, limit: int, *, whole: bo
     if whole and database.dialect.name == "postgresql" and "session_id" not in wanted:
         return _look_in_sql(database, query, final, limit, f"{table} b", condition, parameters)
     grouping = Grouping(database, wanted, crews=crews)
-    lines, attributions = grouping.lines, grouping.attributions
-    heads = _Heads(database, query) if "session_id" in wanted else None
     used = set[int]()
-    names = "b.crew" if crews else "b.attribution, b.session"
-    rows = database.stream(f"SELECT b.hour, b.line, {names} FROM {table} b{condition} ORDER BY b.hour", parameters)
-    for hour, of_hour in groupby(rows, itemgetter(0)):
-        if heads is not None:
-            here = list(of_hour)
-            number = len({(heads.heads.get(row[3], row[3]), lines[row[1]], attributions[row[2]]) for row in here})
-            used.update(row[1] for row in here)
-        else:
-            pairs = set(map(itemgetter(1, 2), of_hour))
-            number = len({(lines[line], attributions[attribution]) for line, attribution in pairs})
-            used.update(line for line, _ in pairs)
+    if "session_id" in wanted:
+        counted = _sessions_each_hour(database, query, grouping, condition, parameters, used)
+    else:
+        counted = _groups_each_hour(database, grouping, f"{table} b{condition}", crews, parameters, used)
+    for hour, number in counted:
         facts.total += number
         facts.still += number * (hour > final)
         if facts.until is None and facts.total >= limit:
@@ -154,6 +147,51 @@ def _look(database: Database, query: Query, final: int, limit: int, *, whole: bo
                 break
     facts.connections = grouping.connections(used)
     return facts
+
+
+def _groups_each_hour(
+    database: Database, grouping: Grouping, table: str, crews: bool, parameters: list[Any], used: set[int]
+) -> Iterator[tuple[int, int]]:
+    """Yield each hour and its number of different groups; `used` gets the lines. Only ids that matter are read."""
+    lines, attributions = grouping.lines, grouping.attributions
+    names, hour_of = "b.crew" if crews else "b.attribution", itemgetter(0)
+    if grouping.one_line:
+        used.update(int(line) for (line,) in database.rows(f"SELECT b.line FROM {table} LIMIT 1", parameters))
+        rows = database.stream(f"SELECT b.hour, {names} FROM {table} ORDER BY b.hour", parameters)
+        for hour, of_hour in groupby(rows, hour_of):
+            yield hour, len({attributions[attribution] for _, attribution in of_hour})
+        return
+    rows = database.stream(f"SELECT b.hour, b.line, {names} FROM {table} ORDER BY b.hour", parameters)
+    for hour, of_hour in groupby(rows, hour_of):
+        pairs = set(map(itemgetter(1, 2), of_hour))
+        used.update(line for line, _ in pairs)
+        yield hour, len({(lines[line], attributions[attribution]) for line, attribution in pairs})
+
+
+def _sessions_each_hour(
+    database: Database, query: Query, grouping: Grouping, condition: str, parameters: list[Any], used: set[int]
+) -> Iterator[tuple[int, int]]:
+    """Yield each hour and its number of rows with a session; the database counts where ids alone tell rows apart."""
+    heads, table = _Heads(database, query).heads, f"FROM bucket b{condition}"
+    lines, attributions = grouping.lines, grouping.attributions
+    if not heads and grouping.all_differ:
+        counted = database.stream(f"SELECT b.hour, b.line, count(*) {table} GROUP BY b.hour, b.line", parameters)
+        numbers = Counter[int]()
+        for hour, line, number in counted:
+            numbers[hour] += number
+            used.add(line)
+        yield from sorted(numbers.items())
+        return
+    if not heads and grouping.all_equal:
+        used.update(int(line) for (line,) in database.rows(f"SELECT b.line {table} LIMIT 1", parameters))
+        sql = f"SELECT b.hour, count(DISTINCT b.session) {table} GROUP BY b.hour ORDER BY b.hour"
+        yield from database.stream(sql, parameters)
+        return
+    sql = f"SELECT b.hour, b.line, b.attribution, b.session {table} ORDER BY b.hour"
+    for hour, of_hour in groupby(database.stream(sql, parameters), itemgetter(0)):
+        here = list(of_hour)
+        used.update(row[1] for row in here)
+        yield hour, len({(heads.get(row[3], row[3]), lines[row[1]], attributions[row[2]]) for row in here})
 
 
 def _look_in_sql(
