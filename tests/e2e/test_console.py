@@ -167,7 +167,7 @@ def test_session_page_shows_started_sessions_and_plan_billing(running: Product, 
     expect(page.get_by_role("heading", name="Sessions that it started")).to_be_visible(timeout=ARRIVES_MS)
     expect(page.locator("#plan")).to_contain_text("A plan pays for this usage")
     assert serious(page) == []
-    page.locator("section[aria-labelledby=family] tbody a").click()
+    page.locator("section[aria-labelledby=family] tbody th a").click()
     expect(page.get_by_role("heading", name=child)).to_be_visible()
     expect(page.get_by_text("Started by")).to_be_visible()
     assert SECRET not in page.content()
