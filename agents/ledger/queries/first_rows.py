@@ -307,6 +307,8 @@ def _by_cost(database: Database, query: Query, limit: int, now_ns: int) -> Table
     if not single and len(set(attributions.values())) <= MOST:
         return cost_table(database, query, grouping)
     heads = _Heads(database, query) if single else None
+    if heads is not None and not heads.heads and (page := _ranked(database, query, grouping, limit, now_ns)):
+        return page
     top = None if heads is None else heads.heads.get
     found: dict[tuple[object, int, int], list[int]] = {}
     used = set[int]()
@@ -338,6 +340,36 @@ def _by_cost(database: Database, query: Query, limit: int, now_ns: int) -> Table
     page = _table(database, query, chosen).page(now_ns, limit)
     still = sum(sums[0] > final for sums in found.values())
     return TablePage(page.rows, len(found), still, grouping.connections(used))
+
+
+def _ranked(database: Database, query: Query, grouping: Grouping, limit: int, now_ns: int) -> TablePage | None:
+    """Return the page as the database ranks the rows, None where it cannot: each part must be a row of its own, or each
+    session, and no two rows of equal rank may be on both sides of the page's end.
+    """
+    wanted = sources(query, hourly=False)
+    if grouping.all_differ and len(wanted) == 1:
+        table, session, line = wanted[0].joined(), "b.session", "b.line"
+    elif grouping.all_equal and not query.filtered:
+        table, session, line = "FROM session b WHERE b.first_hour IS NOT NULL", "b.id", "1"
+    else:
+        return None
+    parameters = wanted[0].parameters
+    top = database.rows(
+        f"SELECT {session}, b.cost_hi, b.cost_lo, b.total_tokens {table} ORDER BY b.cost_hi DESC{{nulls_last}},"
+        f" b.cost_lo DESC{{nulls_last}}, b.total_tokens DESC LIMIT ?",
+        (*parameters, limit + 1),
+    )
+    if limit > MOST or (len(top) > limit and top[limit][1:] == top[limit - 1][1:]):
+        return None
+    page = _table(database, query, Chosen(keys={int(row[0]) for row in top[:limit]})).page(now_ns, limit)
+    total, still, used = 0, 0, set[int]()
+    for number, rows, growing in database.rows(
+        f"SELECT {line}, count(*), sum(CASE WHEN b.last_hour > ? THEN 1 ELSE 0 END) {table} GROUP BY 1",
+        (last_final_hour(now_ns), *parameters),
+    ):
+        total, still = total + int(rows), still + int(growing)
+        used.add(int(number))
+    return TablePage(page.rows, total, still, grouping.connections(used) if line != "1" else min(total, 1))
 
 
 def _rank(sums: list[int]) -> tuple[bool, int, int]:
