@@ -115,7 +115,7 @@ async def test_damage_met_while_reading_is_an_error_and_the_next_start_rebuilds(
     file.write_bytes(raw)
     store = rocks(tmp_path)
     assert store.changelog_offset(0) == 7, "the database opens, and most of it is readable"
-    with pytest.raises(Exception, match="^Corruption"):
+    with pytest.raises(Exception, match=r"^Corruption"):
         read(store)
     closed(store)
     again = rocks(tmp_path)
