@@ -34,7 +34,7 @@ class Losing:
 async def losing(kafka: KafkaSettings, refusals: int) -> AsyncIterator[Losing]:
     """Run the proxy. Clients learn its port instead of the broker's, so all they ask goes through it."""
     host, _, port = kafka.bootstrap.rpartition(":")
-    tasks: set[asyncio.Task[None]] = set()
+    writers: list[asyncio.StreamWriter] = []
 
     async def forward(source: asyncio.StreamReader, target: asyncio.StreamWriter, *, answers: bool) -> None:
         with suppress(OSError):
@@ -44,17 +44,14 @@ async def losing(kafka: KafkaSettings, refusals: int) -> AsyncIterator[Losing]:
         target.close()
 
     async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         proxy.connections += 1
         if 1 < proxy.connections <= 1 + proxy.refusals:
             writer.close()
             return
         answers, requests = await asyncio.open_connection(host, int(port))
-        for task in (
-            asyncio.create_task(forward(reader, requests, answers=False)),
-            asyncio.create_task(forward(answers, writer, answers=True)),
-        ):
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+        writers.append(requests)
+        await asyncio.gather(forward(reader, requests, answers=False), forward(answers, writer, answers=True))
 
     server = await asyncio.start_server(meet, "127.0.0.1", 0)
     own = server.sockets[0].getsockname()[1]
@@ -64,9 +61,11 @@ async def losing(kafka: KafkaSettings, refusals: int) -> AsyncIterator[Losing]:
         yield proxy
     finally:
         server.close()
-        for task in list(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in writers:
+            writer.close()
+        for writer in writers:
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 async def test_topics_are_created_though_the_broker_loses_connections(kafka: KafkaSettings, prefix: str) -> None:
