@@ -99,7 +99,7 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
                 await _days(http, kafka, topics, find, note)
                 await _statements(http, kafka, topics, find, note)
                 await _sinks(http, kafka, topics, find, note)
-            _nothing_left_out(gateways)
+            nothing_left_out(gateways)
     except TimeoutError:
         raise UnreachableError(
             f"not caught up within {seconds:g} s: {behind}",
@@ -153,7 +153,7 @@ async def _gateway(http: ClientSession, name: str, urls: Mapping[str, str]) -> G
     return detail
 
 
-def _nothing_left_out(gateways: Iterable[GatewayStatus]) -> None:
+def nothing_left_out(gateways: Iterable[GatewayStatus]) -> None:
     """Check that no acknowledged message stays in a file that no gateway sends.
 
     The reports must be those in which the spools were empty: a file that has been recovered stops being counted here
