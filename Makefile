@@ -138,11 +138,11 @@ docs: $(VENV)/.dev ## Generate docs/metrics.md and the Grafana dashboards from t
 	$(BIN)/python -m tallystream.reference.metrics > docs/metrics.md
 	$(BIN)/python -m deploy.grafana.code
 
-tools: ## Install the optional tools that tests use: Prometheus, Alertmanager, Chromium (Debian, as root).
-	@if command -v promtool >/dev/null && command -v amtool >/dev/null && command -v chromium >/dev/null; then :; \
+tools: ## Install the optional tools that tests use: Prometheus, Alertmanager, Chromium, valgrind (Debian, as root).
+	@if command -v promtool >/dev/null && command -v amtool >/dev/null && command -v chromium >/dev/null && command -v valgrind >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus prometheus-alertmanager chromium >/dev/null; \
-	else echo "promtool, amtool and chromium cannot all be installed here: tests that need a missing one are skipped"; fi
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus prometheus-alertmanager chromium valgrind >/dev/null; \
+	else echo "promtool, amtool, chromium and valgrind cannot all be installed here: tests that need a missing one are skipped"; fi
 
 lock: $(VENV)/.dev ## Update the lock files of Python packages and Kafka's jars, with hashes.
 	$(COMPILE) requirements/bootstrap.in -o requirements/bootstrap.lock

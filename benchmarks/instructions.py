@@ -2,11 +2,12 @@
 
     python -m benchmarks.instructions [--update] [--only CASE]
 
-Seconds depend on the machine and on what else runs there; instructions do not. Each case runs under valgrind with few
-and with many rounds, and the difference is what the additional rounds cost, without imports and warm-up. It is divided
-by the cost of a reference loop, so that another build of Python shifts both. `benchmarks/baseline.json` has the ratios;
-a case that exceeds its ratio by more than the tolerance fails. After a change that is meant to cost more, or that has
-made something cheaper, run it with `--update` and commit the file.
+Seconds depend on the machine and on what else runs there; instructions do not. One process imports everything under
+valgrind and forks for each measurement. Each case runs with few and with many rounds, and the difference is what the
+additional rounds cost, without imports and warm-up. It is divided by the cost of a reference loop.
+`benchmarks/baseline.json` has the ratios; a case that exceeds its ratio by more than the tolerance fails. Builds of
+Python differ by more than the tolerance, so the baseline names its build, and others are measured but not judged. After
+a change that is meant to cost more, or that has made something cheaper, run it with `--update` and commit the file.
 """
 
 from __future__ import annotations
@@ -14,18 +15,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 BASELINE = Path(__file__).with_name("baseline.json")
 TOLERANCE = 0.05
 FEW, MANY = 1, 3
-_COUNTED = re.compile(r"I +refs: +([0-9,]+)")
+AT_ONCE = os.cpu_count() or 1
+_COUNTED = re.compile(r"==(\d+)== I +refs: +([0-9,]+)")
 
 
 def reference(rounds: int) -> int:
@@ -92,8 +95,9 @@ def _fold(rounds: int) -> int:
     return rounds * count
 
 
+REFERENCE = "reference"
 CASES: dict[str, Callable[[int], int]] = {
-    "reference": reference,
+    REFERENCE: reference,
     "normalise, protobuf": lambda rounds: _normalise(False, rounds),
     "normalise, JSON": lambda rounds: _normalise(True, rounds),
     "request, protobuf": lambda rounds: _request(False, rounds),
@@ -103,70 +107,105 @@ CASES: dict[str, Callable[[int], int]] = {
 """Each runs so many rounds and returns how many units of work they were."""
 
 
-def counted(case: str, rounds: int) -> tuple[int, int]:
-    """Return the instructions of a process that runs a case, and its units of work."""
-    argv = [
-        "valgrind",
-        "--tool=cachegrind",
-        "--cache-sim=no",
-        "--cachegrind-out-file=/dev/null",
-        sys.executable,
-        "-m",
-        __spec__.name,
-    ]
-    environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [*argv, "--run", case, "--rounds", str(rounds)], env=environment, capture_output=True, text=True, timeout=900,
-        check=False,
-    )  # fmt: skip
-    found = _COUNTED.search(done.stderr)
-    if done.returncode or found is None:
-        raise SystemExit(f"{case}: {done.stderr[-2000:]}")
-    return int(found[1].replace(",", "")), int(done.stdout.split()[-1])
+def count(names: Sequence[str]) -> None:
+    """Run each case in forks of this process, and print its name, rounds, units of work and process id as JSON."""
+    running: set[int] = set()
+    for name in names:
+        CASES[name](1)  # imports what it needs
+        for rounds in (FEW, MANY):
+            if len(running) == AT_ONCE:
+                running.discard(_ended())
+            child = os.fork()
+            if not child:
+                _child(name, rounds)
+            running.add(child)
+    while running:
+        running.discard(_ended())
 
 
-def cost(case: str) -> float:
-    """Return the instructions of one unit of work."""
-    few, less = counted(case, FEW)
-    many, more = counted(case, MANY)
-    return (many - few) / (more - less)
+def _child(name: str, rounds: int) -> None:
+    status = 1
+    try:
+        units = CASES[name](rounds)
+        line = json.dumps({"case": name, "rounds": rounds, "units": units, "pid": os.getpid()})
+        os.write(1, f"{line}\n".encode())
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _ended() -> int:
+    child, status = os.wait()
+    if status:
+        raise SystemExit("a case failed, see above")
+    return child
+
+
+def costs(names: Sequence[str]) -> dict[str, float]:
+    """Return the instructions of one unit of work of each case.
+
+    Raises:
+        SystemExit: a case failed; the message is its error output.
+
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        notes = Path(folder) / "valgrind"
+        argv = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
+        argv += [f"--log-file={notes}", sys.executable, "-m", __spec__.name, "--count", *names]
+        environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=1800, check=False)
+        if done.returncode:
+            raise SystemExit(f"{done.stdout[-500:]}{done.stderr[-2000:]}{notes.read_text()[-500:]}")
+        counted = {int(pid): int(number.replace(",", "")) for pid, number in _COUNTED.findall(notes.read_text())}
+    runs: dict[tuple[str, int], tuple[int, int]] = {}
+    for line in done.stdout.splitlines():
+        if line.startswith("{"):
+            run = json.loads(line)
+            runs[run["case"], run["rounds"]] = counted[run["pid"]], run["units"]
+    found = {}
+    for name in names:
+        (few, less), (many, more) = runs[name, FEW], runs[name, MANY]
+        found[name] = (many - few) / (more - less)
+    return found
+
+
+def compare(ratios: dict[str, float], baseline: dict[str, Any]) -> list[str]:
+    """Return the cases that cost more than the baseline and its tolerance allow."""
+    known = baseline["ratios"]
+    return [case for case, ratio in ratios.items() if case in known and ratio > known[case] * (1 + TOLERANCE)]
 
 
 def main() -> int:
     """Measure, print a table, compare; return 1 when a case has become more expensive."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--update", action="store_true", help="write the baseline")
-    parser.add_argument("--only", help="measure cases that contain this text")
-    parser.add_argument("--run", help=argparse.SUPPRESS)
-    parser.add_argument("--rounds", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--only", default="", help="measure cases that contain this text")
+    parser.add_argument("--count", nargs="+", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.run:
-        print(CASES[given.run](given.rounds))
+    if given.count:
+        count(given.count)
         return 0
     if shutil.which("valgrind") is None:
         print("valgrind is not installed: `make tools` installs it")
         return 2
-    baseline = json.loads(BASELINE.read_text()) if BASELINE.exists() else {"ratios": {}}
-    unit = cost("reference")
-    ratios: dict[str, float] = {}
-    dearer = []
-    print(f"{'':28} {'instructions':>14} {'ratio':>8} {'baseline':>9}")
-    for case in CASES:
-        if case == "reference" or (given.only and given.only not in case):
-            continue
-        instructions = cost(case)
-        ratios[case] = round(instructions / unit, 5)
+    baseline = json.loads(BASELINE.read_text())
+    instructions = costs([REFERENCE, *(case for case in CASES if case != REFERENCE and given.only in case)])
+    unit = instructions.pop(REFERENCE)
+    ratios = {case: round(number / unit, 5) for case, number in instructions.items()}
+    print(f"{'':28} {'instructions':>14} {'ratio':>8} {'change':>9}")
+    for case, ratio in ratios.items():
         before = baseline["ratios"].get(case)
-        change = "" if before is None else f"{ratios[case] / before - 1:+9.1%}"
-        print(f"{case:28} {instructions:14,.0f} {ratios[case]:8.4f} {change:>9}", flush=True)
-        if before is not None and ratios[case] > before * (1 + TOLERANCE):
-            dearer.append(case)
+        change = "" if before is None else f"{ratio / before - 1:+9.1%}"
+        print(f"{case:28} {instructions[case]:14,.0f} {ratio:8.4f} {change:>9}")
     if given.update:
-        version = platform.python_version()
-        BASELINE.write_text(json.dumps({"python": version, "ratios": baseline["ratios"] | ratios}, indent=2) + "\n")
+        BASELINE.write_text(json.dumps({"python": sys.version, "ratios": baseline["ratios"] | ratios}, indent=2) + "\n")
         return 0
+    if baseline["python"] != sys.version:
+        print(f"not judged: the baseline is that of Python {baseline['python']}, this is {sys.version}")
+        return 0
+    dearer = compare(ratios, baseline)
     for case in dearer:
-        print(f"{case} costs more than {TOLERANCE:.0%} above the baseline of Python {baseline['python']}")
+        print(f"{case} costs more than {TOLERANCE:.0%} above the baseline")
     return 1 if dearer else 0
 
 

@@ -41,7 +41,7 @@ SURELY_LIGHT: Final = 16 << 10
 an unknown token count each)."""
 LIGHT_PACKED: Final = 16 << 10
 """A larger compressed body always goes to a thread, because it may expand a thousandfold."""
-WORKERS: Final = 4
+WORKERS: Final = 2
 PARSED_COST: Final = 7
 """Memory that decoding a small body needs, as a multiple of its size; a large one is split and needs less."""
 PARSED_MOST: Final = 32 << 20

@@ -25,7 +25,8 @@ from tallystream.streams.service.clock import Clock
 from tallystream.streams.service.log_throttle import LogThrottle
 
 AT_ONCE = 1_000
-"""Messages of a request or a round that are handled before other requests get their turn: some milliseconds."""
+"""Messages of a request in one round, and of a round that are sent before other requests get their turn: some
+milliseconds."""
 log = structlog.get_logger()
 
 
@@ -103,13 +104,16 @@ class Delivery:
         """Return once all messages are durable.
 
         Raises:
-            NotDurableError: neither Kafka nor the spool accepted them, so the client must send them again.
+            NotDurableError: neither Kafka nor the spool accepted all of them, so the client must send them again.
 
         """
+        if len(messages) > AT_ONCE:
+            # a round after the other, because whoever comes meanwhile waits for a whole round
+            for start in range(0, len(messages), AT_ONCE):
+                await self.deliver(messages[start : start + AT_ONCE])
+            return
         shares: dict[_Share, None] = {}
-        for number, message in enumerate(messages):
-            if number and not number % AT_ONCE:
-                await asyncio.sleep(0)  # others go on; a round may begin meanwhile, and the rest joins the next one
+        for message in messages:
             place = self._link.place_of(message)
             share = self._open.get(place)
             if share is None:
