@@ -25,7 +25,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, for_code
 
 from tallystream.schemas.errors import UnreachableError
-from tallystream.streams.kafka.admin import administering
+from tallystream.streams.kafka.admin import administering, persistently
 from tallystream.streams.kafka.metadata import TopicIdsRequest
 from tallystream.streams.kafka.settings import KafkaSettings
 
@@ -124,9 +124,10 @@ async def read_identity(kafka: KafkaSettings, prefix: str, topics: Iterable[str]
         UnreachableError: Kafka did not answer within `seconds`.
 
     """
+    wanted = tuple(topics)
     try:
         async with asyncio.timeout(seconds), administering(kafka) as admin:
-            return await identity_from(admin, prefix, topics)
+            return await persistently(lambda: identity_from(admin, prefix, wanted), seconds)
     except (KafkaError, OSError, TimeoutError) as exc:
         raise UnreachableError(
             f"Kafka at {kafka.bootstrap} did not report its cluster id: {str(exc) or type(exc).__name__}",

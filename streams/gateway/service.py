@@ -309,6 +309,8 @@ class Gateway:
         """Return the data that is not in Kafka yet; None until the spool has been opened."""
         if not self._opened:
             return None
+        # Read the surroundings first: what a look has just adopted from there must be in the levels.
+        around = self.spool.surroundings
         level, held = self.spool.level, self.spool.quarantine_level
         return GatewayStatus(
             requests_in_progress=self._handler.in_progress + self._grpc.in_progress,
@@ -319,9 +321,9 @@ class Gateway:
             spool_max_bytes=self._config.spool_max_bytes,
             spool_oldest_age_seconds=self._age(level.oldest_ns),
             spool_writable=self.spool.writable,
-            spool_files_unopened=self.spool.surroundings.unopened,
-            spool_files_damaged=self.spool.surroundings.damaged,
-            spool_foreign_messages=self.spool.surroundings.foreign_messages,
+            spool_files_unopened=around.unopened,
+            spool_files_damaged=around.damaged,
+            spool_foreign_messages=around.foreign_messages,
             topics_unfit=self.link.unfit is not None,
             partitions_away=self.link.away,
             kafka_live=self.link.live,

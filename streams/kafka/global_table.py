@@ -30,6 +30,7 @@ from tallystream.streams.identity import Identity, read_identity
 from tallystream.streams.kafka.errors import TopicRecreatedError
 from tallystream.streams.kafka.follower import FollowedBatch, FollowerPosition, TopicFollower
 from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.local_database import LocalDatabase
 
 log = structlog.get_logger()
 FORMAT = 3
@@ -242,7 +243,7 @@ class GlobalTable:
     def _note_complete(self) -> None:
         now = _now_ms()
         if not 0 <= now - self._completed_ms < NOTE_EVERY_MS:
-            self._db[_COMPLETE] = b"%d" % now
+            self._db.put(_COMPLETE, b"%d" % now)
             self._completed_ms = now
 
     async def _forget(self, tail: TopicFollower) -> None:
@@ -322,20 +323,14 @@ class GlobalTable:
         options.create_if_missing(True)
         options.set_write_buffer_size(16 << 20)
         options.set_max_write_buffer_number(2)
-        try:
-            self._db = rocksdict.Rdict(str(self._directory / "rows"), options)
-        except Exception as exc:
-            if not str(exc).startswith("Corruption"):
-                raise
-            log.warning("local_copy_damaged", why=str(exc)[:200], next="it is filled again from the topics")
-            shutil.rmtree(self._directory / "rows")
-            self._db = rocksdict.Rdict(str(self._directory / "rows"), options)
+        path = self._directory / "rows"
+        self._db = LocalDatabase(path, lambda: rocksdict.Rdict(str(path), options), _warn_of_damage)
 
     def _begin(self, identity: Identity) -> None:
         """Note whose copy it is; a new one counts as complete for now, so that a long first filling is not repeated."""
-        self._db[_IDENTITY] = _packed(identity)
+        self._db.put(_IDENTITY, _packed(identity))
         if self._db.get(_COMPLETE) is None:
-            self._db[_COMPLETE] = b"%d" % _now_ms()
+            self._db.put(_COMPLETE, b"%d" % _now_ms())
 
     def _close(self) -> None:
         """Close the database. A scan that has not ended would keep it open, and it could not be opened again."""
@@ -354,6 +349,10 @@ class GlobalTable:
     async def _identify(self) -> Identity:
         """Return the identity that the directory must have: this cluster and these topics."""
         return await read_identity(self._kafka, "", self._feeds)
+
+
+def _warn_of_damage(why: str) -> None:
+    log.warning("local_copy_damaged", why=why[:200], next="it is filled again from the topics")
 
 
 def _packed(identity: Identity) -> bytes:

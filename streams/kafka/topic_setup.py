@@ -25,7 +25,7 @@ from aiokafka.errors import (
 )
 
 from tallystream.schemas.errors import UnfitError, UnreachableError
-from tallystream.streams.kafka.admin import administering
+from tallystream.streams.kafka.admin import administering, persistently
 from tallystream.streams.kafka.consumer import new_consumer
 from tallystream.streams.kafka.errors import unreachable
 from tallystream.streams.kafka.lifecycle import opened
@@ -59,41 +59,46 @@ async def ensure(
         UnreachableError: Kafka did not answer, or not all topics existed, within `seconds`.
 
     """
+    created: set[str] = set()
     try:
         async with asyncio.timeout(seconds):
-            await _ensure(kafka, specs, strict)
+            async with administering(kafka) as admin:
+                await persistently(lambda: _ensure(admin, kafka, specs, strict, created), seconds)
+            if created:
+                await _await_answers(kafka, [spec for spec in specs if spec.name in created])
     except (KafkaError, OSError, TimeoutError) as exc:
         raise unreachable(kafka, exc, "let us create its topics") from exc
 
 
-async def _ensure(kafka: KafkaSettings, specs: tuple[TopicSpec, ...], strict: bool) -> None:
-    async with administering(kafka) as admin:
-        existing = set(await admin.list_topics())
-        missing = [spec for spec in specs if spec.name not in existing]
-        if missing:
-            # Validate the settings before anything is created.
-            await _described(admin, tuple(spec for spec in specs if spec.name in existing), set())
-            auto = 0 if all(spec.replication for spec in missing) else await _replicas(admin)
-            replicas = {spec.name: spec.replication or auto for spec in missing}
-            future = await _knows_future(admin)
-            response = await admin.create_topics(
-                [
-                    NewTopic(
-                        spec.name,
-                        spec.partitions,
-                        replicas[spec.name],
-                        topic_configs=spec.creation(replicas[spec.name], future=future),
-                    )
-                    for spec in missing
-                ]
-            )
-            for name, code, *message in response.topic_errors:
-                if code not in (0, TopicAlreadyExistsError.errno):
-                    raise for_code(code)(f"{name}: {message[0] if message else ''}")
-        described = await _described(admin, specs, {spec.name for spec in missing})
-        await _check(admin, kafka, specs, described, strict)
+async def _ensure(
+    admin: AIOKafkaAdminClient, kafka: KafkaSettings, specs: tuple[TopicSpec, ...], strict: bool, created: set[str]
+) -> None:
+    """Create and check once. The names of topics that may have been created are added to `created`, even on failure."""
+    existing = set(await admin.list_topics())
+    missing = [spec for spec in specs if spec.name not in existing]
     if missing:
-        await _await_answers(kafka, missing)
+        # Validate the settings before anything is created.
+        await _described(admin, tuple(spec for spec in specs if spec.name in existing), created & existing)
+        auto = 0 if all(spec.replication for spec in missing) else await _replicas(admin)
+        replicas = {spec.name: spec.replication or auto for spec in missing}
+        future = await _knows_future(admin)
+        created.update(replicas)
+        response = await admin.create_topics(
+            [
+                NewTopic(
+                    spec.name,
+                    spec.partitions,
+                    replicas[spec.name],
+                    topic_configs=spec.creation(replicas[spec.name], future=future),
+                )
+                for spec in missing
+            ]
+        )
+        for name, code, *message in response.topic_errors:
+            if code not in (0, TopicAlreadyExistsError.errno):
+                raise for_code(code)(f"{name}: {message[0] if message else ''}")
+    described = await _described(admin, specs, created)
+    await _check(admin, kafka, specs, described, strict)
 
 
 async def _replicas(admin: AIOKafkaAdminClient) -> int:

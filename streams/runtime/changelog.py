@@ -172,8 +172,9 @@ def replay(
 
     A position: the last one wins, because an incomplete or late group can only move it back to where it is still valid;
     one of an earlier generation is ignored, because its offsets have been assigned again.
-    A watermark: the highest wins. A row: the highest version wins; a key whose last record lost is put into `hidden`
-    (and taken out once a newer one follows): it must be written again before compaction keeps the wrong record.
+    A watermark: the highest wins. A row: the highest version wins. A key of either kind whose last record lost is put
+    into `hidden` (and taken out once a newer one follows): it must be written again before compaction keeps the wrong
+    record.
     """
     rows: dict[bytes, bytes | None] = {}
     before: dict[bytes, bytes | None] = {}
@@ -188,7 +189,11 @@ def replay(
         if reserved(key):
             if value is not None and old is not None:
                 if key == WATERMARK:
-                    value = max(Watermark.decode(value), Watermark.decode(old)).encode()
+                    if Watermark.decode(value) < Watermark.decode(old):
+                        zombies += 1
+                        hidden.add(key)
+                        continue
+                    hidden.discard(key)
                 elif key == POSITION and Position.decode(value).generation < Position.decode(old).generation:
                     zombies += 1
                     continue

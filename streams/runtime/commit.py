@@ -7,7 +7,16 @@ from collections.abc import Mapping
 
 from aiokafka.structs import TopicPartition
 
-from tallystream.streams.runtime.changelog import HIDDEN, POSITION, SOURCE_ID, TAIL, WATERMARK, Row, tail_of
+from tallystream.streams.runtime.changelog import (
+    HIDDEN,
+    POSITION,
+    SOURCE_ID,
+    TAIL,
+    WATERMARK,
+    Row,
+    hidden_keys,
+    tail_of,
+)
 from tallystream.streams.runtime.expiry import Expiry
 from tallystream.streams.runtime.fold import Fold
 from tallystream.streams.runtime.host import Host
@@ -65,8 +74,8 @@ class GroupCommit:
         consistent snapshot. Public rows are acknowledged before the changelog is written, and the changelog
         before the store: what the changelog holds has been published, and what the store holds is in the changelog.
         Each changelog batch, unless it is the only one, opens with the position before the group; the last one ends
-        with the watermark, when it rises, and the position after it, both in that one batch: of a torn group only rows
-        remain, which the position read back folds over.
+        with the watermark, when it rises or a replaced worker has written a lower one, and the position after it, both
+        in that one batch: of a torn group only rows remain, which the position read back folds over.
 
         Raises:
             UnfitError: a row is too large for a record batch; nothing has been sent.
@@ -86,8 +95,11 @@ class GroupCommit:
         watermark = self._expiry.raise_watermark(partition, after)
         rows: list[Row] = [*group.rows, *((key, None) for key in expired)]
         closing: list[Row] = [(POSITION, after.encode())]
+        hidden = self._store.read(p, HIDDEN)
         if watermark is not None:
             closing.insert(0, (WATERMARK, watermark.encode()))
+        elif hidden is not None and WATERMARK in hidden_keys(hidden):
+            closing.insert(0, (WATERMARK, self._store.read(p, WATERMARK)))
         if self._source_id and self._store.read(p, SOURCE_ID) != self._source_id:
             closing.insert(0, (SOURCE_ID, self._source_id))
         changelog = host.pack(self._changelog, p, rows, opening=(POSITION, before.encode()), closing=closing)
@@ -102,7 +114,7 @@ class GroupCommit:
 
         tail = (TAIL, tail_of(last, *closing[-1]))
         written = [*rows, *group.derived, *closing, tail]
-        if self._store.read(p, HIDDEN) is not None:  # the first group after recovery contains all hidden keys
+        if hidden is not None:  # the first group after recovery contains all hidden keys
             written.append((HIDDEN, None))
         self._store.write(p, written, last)
         for out in public:

@@ -246,11 +246,14 @@ class Engine:
         hidden = {
             key
             for key in recovered.hidden
-            if partition.stored(key) is not None and not (closed is not None and fold.is_closed(key, closed))
+            if not reserved(key)
+            and partition.stored(key) is not None
+            and not (closed is not None and fold.is_closed(key, closed))
         }
         if hidden:
             fold.rewrite(partition, self.changelog, hidden)
-            partition.flush()
+        if recovered.hidden:
+            partition.flush()  # also for a watermark, which the commit itself writes again
         self.begin(partition)
         if partition.watermark is not None:
             self.expiry.start(partition)

@@ -16,6 +16,7 @@ import pytest
 from tests.support.otlp_bodies import Group, codex_response, encode
 from tests.support.power_cut import batches
 from tests.support.product import Product
+from tests.support.waiting import eventually
 
 from tallystream.schemas.otlp import Encoding
 
@@ -69,13 +70,18 @@ class Deployed:
             found[row["session_id"]] += row["requests"]
         return found
 
+    def in_ledger(self) -> Counter[str]:
+        """Return what the ledger has."""
+        query = "SELECT session_id, sum(requests) AS requests FROM session_hours GROUP BY session_id"
+        return Counter({row["session_id"]: row["requests"] for row in self.product.json("sql", query)["rows"]})
+
 
 def stores(product: Product) -> Path:
     return product.data_dir / "workers"
 
 
 def test_restored_or_foreign_local_stores_are_not_used(tmp_path: Path) -> None:
-    """Another prefix on the same directory, the way back, and an older copy of the product's own store."""
+    """Another prefix on the same directory, the way back, an older copy of the product's own store, a new cluster."""
     here = Deployed(tmp_path / "data")
     with here.up() as product:
         here.send(SESSIONS)
@@ -96,6 +102,12 @@ def test_restored_or_foreign_local_stores_are_not_used(tmp_path: Path) -> None:
     with here.up():
         here.send(SESSIONS)
         assert here.counted() == here.sent, "an older store was taken for all there is"
+    shutil.rmtree(product.data_dir / "kafka")
+    anew = Deployed(product.data_dir)
+    with anew.up():
+        anew.send(SESSIONS)
+        assert anew.counted() == anew.sent, "state of the cluster that is gone was read"
+        eventually(lambda: anew.in_ledger() == anew.sent, "the ledger has the new cluster's rows and no others")
 
 
 def test_product_recovers_from_a_power_cut_and_reports_the_loss(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, NoReturn
 
 import rocksdict
@@ -13,6 +13,7 @@ from faust.stores import rocksdb as faust_rocksdb
 from faust.types import TP
 from typing_extensions import override
 
+from tallystream.streams.local_database import LocalDatabase
 from tallystream.streams.runtime.changelog import Row
 from tallystream.streams.runtime.store import MemoryStore
 
@@ -54,35 +55,32 @@ class RocksRows(faust_rocksdb.Store):
     """Rows in RocksDB, one database per partition, kept across restarts.
 
     A crash of the machine may lose the tail of RocksDB's log; then an older consistent state remains, and the changelog
-    has the rest. A database that RocksDB reports as corrupt is removed and rebuilt from the changelog.
+    has the rest. A damaged database is removed and rebuilt from the changelog: at once if it cannot be opened, else at
+    the next start, for the worker ends when it meets damage in an open one.
 
     Relies on `Store._db_for_partition` of faust/stores/rocksdb.py (opens and caches the database), on its calling
     `_open_for_partition`, and on `Store.on_rebalance`, which closes the databases of revoked partitions.
     """
 
-    def _open_for_partition(self, partition: int) -> Any:
-        try:
-            return super()._open_for_partition(partition)
-        except Exception as exc:
-            if not str(exc).startswith("Corruption"):
-                raise
-            path = self.partition_path(partition)
-            log.warning("damaged_store_rebuilt_from_changelog", partition=partition, error=str(exc))
-            shutil.rmtree(path)
-            return super()._open_for_partition(partition)
+    def _open_for_partition(self, partition: int) -> LocalDatabase:
+        def removed(why: str) -> None:
+            log.warning("damaged_store_rebuilt_from_changelog", partition=partition, error=why)
+
+        connect = partial(super()._open_for_partition, partition)
+        return LocalDatabase(self.partition_path(partition), connect, removed)
 
     def read(self, p: int, key: bytes) -> bytes | None:
         """Return the row of `key` in partition `p`."""
         row: bytes | None = self._db_for_partition(p).get(key)
         return row
 
-    def items(self, p: int) -> Iterable[tuple[bytes, bytes]]:  # type: ignore[override]
+    def items(self, p: int) -> Iterator[tuple[bytes, bytes]]:  # type: ignore[override]
         """Iterate over all rows of a partition, including reserved ones."""
         return ((key, value) for key, value in self._db_for_partition(p).items() if key != self.offset_key)
 
     def keys_with(self, p: int, prefix: bytes) -> Iterator[bytes]:
         """Iterate over the keys of a partition that begin with `prefix`, in order."""
-        for key in self._db_for_partition(p).keys(from_key=prefix):
+        for key in self._db_for_partition(p).keys(prefix):
             if not key.startswith(prefix):
                 return
             yield key
@@ -94,7 +92,7 @@ class RocksRows(faust_rocksdb.Store):
         last: bytes | None = None
         while True:
             chunk: list[bytes] = []
-            for key in self._db_for_partition(p).keys(from_key=last):
+            for key in self._db_for_partition(p).keys(last):
                 if key != last:
                     chunk.append(key)
                 if len(chunk) >= size:

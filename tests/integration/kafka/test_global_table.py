@@ -198,3 +198,7 @@ async def test_damaged_copy_is_rebuilt(kafka: KafkaSettings, prefix: str, tmp_pa
     (tmp_path / "rows" / "CURRENT").write_text("nonsense\n")
     async with table(kafka, prefix, tmp_path) as (one, _):
         assert rows(one) == {"a": "x"}
+    for manifest in (tmp_path / "rows").glob("MANIFEST-*"):
+        manifest.unlink()
+    async with table(kafka, prefix, tmp_path) as (one, _):
+        assert rows(one) == {"a": "x"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 from tests.support.rig import Rig, Worker
@@ -110,15 +111,16 @@ async def test_groups_of_many_record_batches_are_exact(rig: Rig) -> None:
 async def test_damaged_store_is_rebuilt(rig: Rig) -> None:
     worker = rig.start()
     async with rig.producer() as producer:
-        await rig.send(producer, 500)
-        await rig.caught_up()
-        assert await rig.terminate(worker) == 0
-        for current in rig.dir.glob("data-0/**/CURRENT"):
-            current.write_bytes(b"")
-        worker = rig.start()
-        await rig.send(producer, 500)
-    await rig.caught_up()
-    assert "damaged_store_rebuilt_from_changelog" in worker.said()
+        for damage in (lambda path: path.write_bytes(b""), Path.unlink):
+            await rig.send(producer, 500)
+            await rig.caught_up()
+            assert await rig.terminate(worker) == 0
+            for needed in (*rig.dir.glob("data-0/**/CURRENT"), *rig.dir.glob("data-0/**/MANIFEST-*")):
+                damage(needed)
+            worker = rig.start()
+            await rig.send(producer, 500)
+            await rig.caught_up()
+            assert "damaged_store_rebuilt_from_changelog" in worker.said()
     await rig.verify()
 
 

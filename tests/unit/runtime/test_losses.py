@@ -17,6 +17,7 @@ from tallystream.agents.session_cost.agent import SessionCost
 from tallystream.agents.session_cost.hour_state import Window
 from tallystream.agents.session_cost.metrics import FoldMetrics
 from tallystream.schemas.errors import UnfitError
+from tallystream.streams.runtime.changelog import WATERMARK, Watermark
 from tallystream.streams.runtime.memory import MemoryBroker, MemoryHost, MemoryWorker, WorkerCrashedError
 from tallystream.streams.runtime.store import MemoryStore
 
@@ -241,3 +242,29 @@ async def test_removed_changelog_starts_a_new_generation(broker: MemoryBroker, s
     versions = [orjson.loads(record.value or b"")["version"] for record in broker.records(ROWS)]
     assert versions[-1] == [1, 7]
     assert counted(broker) == 2, "what usage still has"
+
+
+async def test_lower_watermark_of_a_replaced_worker_does_not_survive_compaction(
+    broker: MemoryBroker, start: Start
+) -> None:
+    """Nothing more is sent, so no later group would write the right one."""
+
+    def watermarks() -> list[bytes]:
+        return [record.value or b"" for record in broker.records(LOG) if record.key == WATERMARK]
+
+    send(broker, *range(4))
+    first = await work(start())
+    right = watermarks()[-1]
+    broker.append(LOG, 0, [(WATERMARK, Watermark(b"2001-01-01T00", 0).encode())])
+    first.crash()
+    assert isinstance(first.store, MemoryStore)
+    heir = await work(start(first.store))
+    assert watermarks()[-1] == right
+    written = len(watermarks())
+    heir.crash()
+    (await work(start())).crash()
+    assert len(watermarks()) == written, "it is written again only once"
+    broker.compact(LOG)
+    other = await work(start())
+    assert other.store.read(0, WATERMARK) == right
+    assert counted(broker) == 4

@@ -95,7 +95,7 @@ class Worker:
         self.dirty = {
             key: self.store[key]
             for key in self.hidden
-            if key in self.store and not (self.closed and is_closed(key, self.closed))
+            if not reserved(key) and key in self.store and not (self.closed and is_closed(key, self.closed))
         }
 
     def fold(self, count: int) -> Position:
@@ -129,6 +129,8 @@ class Worker:
         if rises:
             self.closed, self.settled = marker, after.offset
             batches[-1].append((WATERMARK, Watermark(marker, after.offset).encode()))
+        elif WATERMARK in self.hidden:
+            batches[-1].append((WATERMARK, self.store[WATERMARK]))
         batches[-1].append((POSITION, after.encode()))
         self._written = rows, after, marker if rises else None
         return batches
@@ -141,6 +143,7 @@ class Worker:
             else:
                 self.store[key] = value
         self.dirty = {}
+        self.hidden = set()
         self.tombstone = marker or self.tombstone
 
 
@@ -217,7 +220,7 @@ def test_new_worker_recovers_the_truth_after_torn_and_late_groups(
     ]
     world = play(source, steps, chunk)
     last = Worker(world, chunk)
-    while last.applied.offset < len(source) or last.dirty:
+    while last.applied.offset < len(source) or last.hidden:
         for batch in last.group(7, 3):
             world.log.extend(batch)
         last.acknowledged()
@@ -233,6 +236,8 @@ def test_new_worker_recovers_the_truth_after_torn_and_late_groups(
     }
     assert all(kept[key] == expected[key] for key in kept)
     assert fresh.applied.offset == len(source)
+    watermarks = [Watermark.decode(value or b"") for key, value in world.log if key == WATERMARK]
+    assert watermarks[-1:] == sorted(watermarks)[-1:], "compaction would keep another than the highest"
 
 
 @examples(200)
@@ -289,7 +294,11 @@ def test_positions_can_go_back_but_watermarks_cannot() -> None:
         (POSITION, Position(4, 40).encode()),
         (WATERMARK, Watermark(b"000400", 10).encode()),
     ]
-    assert replay(records, empty, version, set()).rows == {POSITION: b"4 40", WATERMARK: b"9 000900"}
+    hidden: set[bytes] = set()
+    assert replay(records, empty, version, hidden).rows == {POSITION: b"4 40", WATERMARK: b"9 000900"}
+    assert hidden == {WATERMARK}, "it must be written again"
+    replay([(WATERMARK, Watermark(b"000900", 9).encode())], {WATERMARK: b"9 000900"}.get, version, hidden)
+    assert hidden == set()
 
 
 @pytest.mark.parametrize("position", [Position(0), Position(7, 0), Position(2**62, 1_900_000_000_000)])

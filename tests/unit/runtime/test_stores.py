@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +67,60 @@ async def test_rocksdb_store_is_persistent(tmp_path: Path) -> None:
     gc.collect()
     _, again = build(config)
     assert (again.engine.store.read(0, b"a"), again.engine.store.changelog_offset(0)) == (b"1", 7)
+
+
+def rocks(tmp_path: Path) -> Any:
+    (tmp_path / "v1" / "tables").mkdir(parents=True, exist_ok=True)
+    return build(WorkerConfig("127.0.0.1:1", "unit", 2, str(tmp_path), "", store="rocksdb"))[1].engine.store
+
+
+def closed(store: Any) -> Path:
+    """Close the database of partition 0, with everything in sorted files, and return its directory."""
+    store._db_for_partition(0).flush()
+    path: Path = store.partition_path(0)
+    store._dbs.clear()
+    gc.collect()
+    return path
+
+
+@pytest.mark.parametrize("lost", ["CURRENT", "MANIFEST-*", "*.sst"])
+async def test_database_that_lacks_a_file_is_rebuilt(tmp_path: Path, lost: str) -> None:
+    store = rocks(tmp_path)
+    for p in (0, 1):
+        store.write(p, [(b"a", b"1")], 7)
+    for path in closed(store).glob(lost):
+        path.unlink()
+    again = rocks(tmp_path)
+    assert (again.read(0, b"a"), again.changelog_offset(0)) == (None, -1)
+    assert (again.read(1, b"a"), again.changelog_offset(1)) == (b"1", 7)
+
+
+READS: list[Callable[[Any], Any]] = [
+    lambda store: [store.read(0, b"k%04d" % number) for number in range(1000)],
+    lambda store: list(store.items(0)),
+    lambda store: list(store.keys_with(0, b"k")),
+    lambda store: list(store.chunks(0, 64)),
+]
+
+
+@pytest.mark.parametrize("read", READS, ids=["read", "items", "keys_with", "chunks"])
+async def test_damage_met_while_reading_is_an_error_and_the_next_start_rebuilds(
+    tmp_path: Path, read: Callable[[Any], Any]
+) -> None:
+    store = rocks(tmp_path)
+    store.write(0, [(b"k%04d" % number, random.Random(number).randbytes(1000)) for number in range(1000)], 7)
+    (file,) = closed(store).glob("*.sst")
+    raw = bytearray(file.read_bytes())
+    raw[len(raw) // 2] ^= 255
+    file.write_bytes(raw)
+    store = rocks(tmp_path)
+    assert store.changelog_offset(0) == 7, "the database opens, and most of it is readable"
+    with pytest.raises(Exception, match=r"^Corruption"):
+        read(store)
+    closed(store)
+    again = rocks(tmp_path)
+    assert (again.read(0, b"k0000"), again.changelog_offset(0)) == (None, -1)
+    assert list(again.items(0)) == []
+    again.write(0, [(b"a", b"1")], 3)
+    closed(again)
+    assert rocks(tmp_path).changelog_offset(0) == 3, "it is not rebuilt again"

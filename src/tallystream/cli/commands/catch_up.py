@@ -79,7 +79,7 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
 
     Raises:
         UnreachableError: not caught up within `seconds`. The message says what was still behind.
-        MismatchError: everything available has been counted, but acknowledged messages are missing.
+        MismatchError: everything available has been counted, but acknowledged messages are missing from the tables.
 
     """
     from tallystream.supervisor.ops_client import session
@@ -94,17 +94,12 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
     try:
         async with asyncio.timeout(seconds):
             async with session() as http:
-                damaged = await _gateways(http, find, note)
+                gateways = await _gateways(http, find, note)
                 await _worker(kafka, topics, note)
                 await _days(http, kafka, topics, find, note)
                 await _statements(http, kafka, topics, find, note)
                 await _sinks(http, kafka, topics, find, note)
-            if damaged:
-                raise MismatchError(
-                    f"caught up, but {damaged:,} damaged spool files are set aside: messages that could not be read are"
-                    " missing from the tables",
-                    "`tallystream spool list` shows them, `tallystream spool recover FILE` recovers them",
-                )
+            nothing_left_out(gateways)
     except TimeoutError:
         raise UnreachableError(
             f"not caught up within {seconds:g} s: {behind}",
@@ -115,50 +110,73 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
 # -- gateways
 
 
-async def _gateways(http: ClientSession, find: Find, note: Note) -> int:
-    """Wait until no gateway holds anything; return how many damaged spool files they have set aside.
+async def _gateways(http: ClientSession, find: Find, note: Note) -> list[GatewayStatus]:
+    """Wait until no gateway holds anything; return the report of each that showed so.
 
     A gateway that is restarted meanwhile has another URL but the same spool.
     """
     urls = find().gateways
     seen: dict[str, set[str]] = {name: set() for name in urls}
+    done = []
     for name, without in seen.items():
         while True:
-            behind = await _gateway(http, name, urls[name], without) if name in urls else f"{name} is gone"
-            if behind is None:
-                break
-            note(behind)
+            try:
+                status = await _gateway(http, name, urls)
+                if (behind := _left(name, status, GATEWAY_HOLDS, without)) is None:
+                    done.append(status)
+                    break
+                note(behind)
+            except UnreachableError as exc:
+                note(exc.message)
             await asyncio.sleep(POLL)
             urls = find().gateways
-    # Gateways that share a volume report the same files.
-    return max([await _damaged(http, url) for url in urls.values()], default=0)
+    return done
 
 
-async def _damaged(http: ClientSession, ops_url: str) -> int:
-    from tallystream.supervisor.ops_client import read_report
+async def _gateway(http: ClientSession, name: str, urls: Mapping[str, str]) -> GatewayStatus:
+    """Ask a gateway once.
 
-    try:
-        detail = (await read_report(http, ops_url)).detail
-    except UnreachableError:
-        return 0
-    return detail.spool_files_damaged if isinstance(detail, GatewayStatus) else 0
+    Raises:
+        UnreachableError: it does not answer, or does not know yet what it holds.
 
-
-async def _gateway(http: ClientSession, name: str, ops_url: str, seen_without: set[str]) -> str | None:
-    """Ask a gateway once; return a description of what it still holds, or None.
-
-    What was acknowledged before the first request has left the gateway when each field has been seen at 0 once
-    (`seen_without` remembers which).
     """
     from tallystream.supervisor.ops_client import read_report
 
+    if name not in urls:
+        raise UnreachableError(f"{name} is gone")
     try:
-        detail = (await read_report(http, ops_url)).detail
+        detail = (await read_report(http, urls[name])).detail
     except UnreachableError as exc:
-        return f"{name} {exc.message}"
+        raise UnreachableError(f"{name} {exc.message}") from exc
     if not isinstance(detail, GatewayStatus):
-        return f"{name} does not report yet what it holds"
-    return _left(name, detail, GATEWAY_HOLDS, seen_without)
+        raise UnreachableError(f"{name} does not report yet what it holds")
+    return detail
+
+
+def nothing_left_out(gateways: Iterable[GatewayStatus]) -> None:
+    """Check that no acknowledged message stays in a file that no gateway sends.
+
+    The reports must be those in which the spools were empty: a file that has been recovered stops being counted here
+    only after its messages are in a gateway's spool.
+
+    Raises:
+        MismatchError: there are such files.
+
+    """
+    # Gateways that share a volume report the same files.
+    damaged = max((one.spool_files_damaged for one in gateways), default=0)
+    foreign = max((one.spool_foreign_messages for one in gateways), default=0)
+    left = []
+    if damaged:
+        left.append(f"{damaged:,} damaged spool files are set aside, of which some messages could not be read")
+    if foreign:
+        left.append(f"{foreign:,} acknowledged messages are in spools of another prefix, cluster or Kafka address")
+    if left:
+        raise MismatchError(
+            f"caught up, but not everything acknowledged is in the tables: {' and '.join(left)}",
+            "`tallystream spool list` shows the files, `tallystream spool recover FILE` brings them here; gateways look"
+            " at them every 30 s",
+        )
 
 
 # -- the worker

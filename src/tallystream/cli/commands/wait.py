@@ -48,8 +48,9 @@ def wait(
 ) -> None:
     """Wait until the tables contain everything that gateways had acknowledged at the start. Exits with 3 on timeout.
 
-    Exits with 4 if everything available has been counted, but acknowledged messages are lost: removed by retention
-    before they were counted, or unreadable in a damaged spool.
+    Exits with 4 if everything available has been counted, but acknowledged messages are missing from the tables:
+    removed by retention before they were counted, unreadable in a damaged spool, or in a spool of another prefix,
+    cluster or Kafka address, which no gateway here sends.
 
     Caught up means that no gateway has anything in its spool, in quarantine or being answered, and that the worker has
     then counted and published all messages of the usage topic. If a poller runs, openai.days includes all of OpenAI's
