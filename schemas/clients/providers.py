@@ -103,6 +103,8 @@ _FAMILIES: Final = (
     (re.compile(r"^glm-"), "zai"),
     (re.compile(r"^minimax"), "minimax"),
 )
+_BEDROCK_MAKERS: Final = ((re.compile(r"^nova-"), "amazon."), (re.compile(r"^llama\d"), "meta."))
+"""Makers that Bedrock's ids begin with, and that OpenLLMetry cuts off. The book finds Claude without its maker, too."""
 _SUFFIX: Final = re.compile(
     r"[./](?:chat|responses|completion|completions|messages|embedding|embeddings|generative-ai)$"
 )
@@ -139,6 +141,9 @@ def provider_of(named: str | None, model: str) -> tuple[str, str]:
             return provider or maker, rest
         if prefix == "models":
             model = rest  # Google's own way of writing them
+    if provider == "aws":
+        maker = next((maker for family, maker in _BEDROCK_MAKERS if family.match(model)), "")
+        return provider, maker + model
     if provider is not None:
         return provider, model
     lower = model.lower()

@@ -225,6 +225,7 @@ def test_trace_is_the_session_if_none_is_named() -> None:
         ("anthropic.messages", "claude-haiku-4-5", ("anthropic", "claude-haiku-4-5")),
         ("azure.ai.openai", "gpt-5", ("azure", "gpt-5")),
         ("aws.bedrock", "anthropic.claude-sonnet-4-5-v1:0", ("aws", "anthropic.claude-sonnet-4-5-v1:0")),
+        ("aws.bedrock", "nova-pro-v1:0", ("aws", "amazon.nova-pro-v1:0")),
         ("gcp.vertex_ai", "gemini-2.5-pro", ("google", "gemini-2.5-pro")),
         (None, "openai/gpt-5", ("openai", "gpt-5")),
         (None, "openrouter/anthropic/claude-opus-4", ("openrouter", "anthropic/claude-opus-4")),
