@@ -56,9 +56,12 @@ def costs(record: LogRecord, normaliser: Normaliser) -> bool:
 
 def _respelled(record: LogRecord, normaliser: Normaliser) -> bool:
     """Whether the record names the event with another separator: `claude-code.api_request`."""
-    event = _spelled(short(normaliser.event, normaliser))
-    prefix = _spelled(normaliser.prefix)
-    return any(_spelled(name).removeprefix(prefix) == event for name in record.names)
+    event, full = _EVENTS[normaliser.client]
+    for name in record.names:
+        # most names are those of other events, and their length shows it
+        if (len(name) == len(event) or len(name) == len(full)) and _spelled(name) in (event, full):
+            return True
+    return False
 
 
 REPEATS_SPANS: Final = frozenset(
@@ -98,6 +101,16 @@ def _spelled_alike(names: Iterable[str]) -> frozenset[str]:
 
 
 _SIGNATURES: Final = {normaliser.client: _spelled_alike(normaliser.signature) for normaliser in NORMALISERS}
+
+
+_EVENTS: Final = {
+    normaliser.client: (
+        _spelled(short(normaliser.event, normaliser)),
+        _spelled(normaliser.prefix + short(normaliser.event, normaliser)),
+    )
+    for normaliser in NORMALISERS
+}
+"""The event that costs, without and with the client's prefix, in the spelling of `_spelled`."""
 
 
 def _named(record: LogRecord, normaliser: Normaliser) -> bool:
