@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import cProfile
 import pstats
 import tempfile
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from benchmarks.normalise import bodies
 from prometheus_client import CollectorRegistry
 from tests.support.gateway import connection, logs_path
 
+from tallystream.schemas.connections import Connection
 from tallystream.schemas.otlp import Encoding
 from tallystream.streams.gateway import GatewayConfig
 from tallystream.streams.gateway.acceptance import Acceptance
@@ -39,6 +41,7 @@ from tallystream.streams.gateway.pseudonyms import pseudonyms
 from tallystream.streams.gateway.quarantine import Quarantine
 from tallystream.streams.gateway.quotas import Quotas, Turns
 from tallystream.streams.gateway.spool.spool import Spool
+from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.service.clock import SystemClock
@@ -92,17 +95,20 @@ class _MemoryTransport(asyncio.Transport):
         pass
 
 
-def _requests(encoding: Encoding) -> list[bytes]:
-    head = f"POST {logs_path()} HTTP/1.1\r\nHost: benchmark\r\nContent-Type: {encoding.value}\r\nContent-Length: "
+def requests(encoding: Encoding, path: str) -> list[bytes]:
+    """Return requests of 24 records to this path."""
+    head = f"POST {path} HTTP/1.1\r\nHost: benchmark\r\nContent-Type: {encoding.value}\r\nContent-Length: "
     return [head.encode() + b"%d\r\n\r\n%b" % (len(body), body) for body in bodies(encoding, 24, 2)]
 
 
-async def _serve(encoding: Encoding, rounds: int, directory: Path) -> None:
+@contextlib.asynccontextmanager
+async def serving(directory: Path, known: Sequence[Connection]) -> AsyncIterator[Callable[[bytes], Awaitable[None]]]:
+    """Yield a function that sends a request of a known connection and waits for its answer, which must be 200."""
     config = GatewayConfig(KafkaSettings("127.0.0.1:1"), Topics("t"), directory, pseudonyms(b"key"), port=0)
     metrics, clock = Metrics(CollectorRegistry()), SystemClock()
     registry = Registry(config, metrics, clock)
-    known = connection()
-    registry.cache.apply(known.connection_id, known)
+    for one in known:
+        registry.cache.apply(one.connection_id, one)
     link = _MemoryLink(config, metrics, clock)
     spool = cast(Spool, None)
     delivery = Delivery(link, spool, metrics, clock)
@@ -128,14 +134,18 @@ async def _serve(encoding: Encoding, rounds: int, directory: Path) -> None:
     protocol: Any = server.connection()
     transport = _MemoryTransport()
     protocol.connection_made(transport)
-    for _ in range(rounds):
-        for request in _requests_of(encoding):
-            transport.answered.clear()
-            protocol.data_received(request)
-            await transport.answered.wait()
+
+    async def send(request: bytes) -> None:
+        transport.answered.clear()
+        protocol.data_received(request)
+        await transport.answered.wait()
+
+    try:
+        yield send
+    finally:
+        await cancel(delivering)
+        acceptance.close()
     assert transport.status == {b"200"}, transport.status
-    delivering.cancel()
-    acceptance.close()
 
 
 _made: dict[Encoding, list[bytes]] = {}
@@ -143,8 +153,15 @@ _made: dict[Encoding, list[bytes]] = {}
 
 def _requests_of(encoding: Encoding) -> list[bytes]:
     if encoding not in _made:
-        _made[encoding] = _requests(encoding)
+        _made[encoding] = requests(encoding, logs_path())
     return _made[encoding]
+
+
+async def _serve(encoding: Encoding, rounds: int, directory: Path) -> None:
+    async with serving(directory, [connection()]) as send:
+        for _ in range(rounds):
+            for request in _requests_of(encoding):
+                await send(request)
 
 
 def serve(encoding: Encoding, rounds: int) -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from tallystream.schemas import keys
-from tallystream.schemas.clients.links import FoundLink
+
+if TYPE_CHECKING:
+    from tallystream.schemas.clients.links import FoundLink
 
 SessionId = Annotated[str, Field(min_length=1, max_length=256)]
 

@@ -94,6 +94,8 @@ class ReconciledCell(BaseModel):
     tiers: list[TierLine]
     quantity_from_usage: bool = False
     """The bill gave no quantity, so the usage report's was taken."""
+    names: list[str] = []
+    """The model as bill and telemetry write it: with the dates of snapshots, which may have prices of their own."""
 
 
 class Restatement(BaseModel):

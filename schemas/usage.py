@@ -23,6 +23,8 @@ DISJOINT_COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_writ
 TOKEN_COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool")
 """All token counts of an event; `reasoning` is a part of `output`."""
 
+MAX_EVENT_TOKENS = 2**40
+"""A response must have fewer tokens, so that sums do not overflow."""
 MAX_EVENTS = 512
 """Maximum number of events in a message."""
 MAX_BYTES = 512 * 1024

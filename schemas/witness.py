@@ -7,14 +7,16 @@ counts. So copies, restarts and the order of messages change no sum. They are ne
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from tallystream.schemas import keys
-from tallystream.schemas.clients.witnesses import Statement, WitnessPack
 from tallystream.schemas.usage import MAX_SESSION_BYTES, Client, Count
+
+if TYPE_CHECKING:
+    from tallystream.schemas.clients.witnesses import Statement, WitnessPack
 
 MAX_IN_MESSAGE = 512
 """Maximum number of statements in a message: at 150 bytes each, 80 KiB."""
@@ -68,6 +70,9 @@ def to_wire(pack: WitnessPack) -> dict[str, Any]:
 
 def from_wire(wire: dict[str, Any]) -> WitnessPack:
     """Return the pack that `to_wire` wrote."""
+    # Here, because readers of the topic need no client's normaliser, and loading all of them takes time.
+    from tallystream.schemas.clients.witnesses import Statement, WitnessPack
+
     said = [
         Statement(one["id"], one["source"], one["at"], one["cumulative"], one["input"], one["output"])
         for one in wire["statements"]

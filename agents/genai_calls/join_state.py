@@ -20,8 +20,9 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import NamedTuple
 
+from tallystream.agents.genai_calls.alike import AlikeIndex
 from tallystream.schemas.clients.genai.calls import Call, call_of, unexplained_sums
-from tallystream.schemas.clients.genai.join import TOLERANCE_NS, join_calls, unique_id
+from tallystream.schemas.clients.genai.join import is_unread, join_calls, unique_id
 from tallystream.schemas.clients.genai.sighting import Sighting
 from tallystream.schemas.clients.genai.tree import Key, Tree
 from tallystream.schemas.usage import TOKEN_COUNTS
@@ -105,8 +106,10 @@ class JoinState:
         self._held: dict[Key, _Held] = {}
         self._traces: dict[str, _Trace] = {}
         self._ids: dict[str, dict[Key, None]] = defaultdict(dict)
-        self._alike: dict[tuple[str, int | None], dict[Key, None]] = defaultdict(dict)
+        self._alike = AlikeIndex()
         self._due: deque[tuple[int, Key]] = deque()
+        self._unread: deque[tuple[int, Key]] = deque()
+        """Sightings that do not know their call's input, which wait for `quiet_ms` more."""
         self._old: deque[tuple[int, Key]] = deque()
         self._closing: list[tuple[int, str]] = []
         self._summed: dict[str, None] = {}
@@ -126,20 +129,19 @@ class JoinState:
 
     def next_due_ms(self) -> int | None:
         """Return the time of the next decision, None when nothing is held."""
-        times = [*(at for at, _ in [*self._due][:1]), *(at for at, _ in self._closing[:1])]
-        return min(times, default=None)
+        return min((queue[0][0] for queue in (self._due, self._unread, self._closing) if queue), default=None)
 
     def advance(self, append_ms: int) -> list[Release]:
         """Let time pass up to a message's append time; return the calls released by that, in a deterministic order."""
         now = self.now_ms = max(self.now_ms, append_ms)
         released: list[Release] = []
-        while (self._due and self._due[0][0] <= now) or (self._closing and self._closing[0][0] <= now):
-            if self._due and (not self._closing or self._due[0][0] <= self._closing[0][0]):
-                _, key = self._due.popleft()
-                released += self._decide(key)
+        while (at := self.next_due_ms()) is not None and at <= now:
+            if self._due and self._due[0][0] == at:
+                released += self._decide(self._due.popleft()[1], at)
+            elif self._unread and self._unread[0][0] == at:
+                released += self._decide(self._unread.popleft()[1], at, last=True)
             else:
-                at, trace_id = heapq.heappop(self._closing)
-                released += self._close(trace_id, at)
+                released += self._close(heapq.heappop(self._closing)[1], at)
         while self._old and self._old[0][0] <= now:
             self._forget(self._old.popleft()[1])
         return released
@@ -159,17 +161,17 @@ class JoinState:
         """Take the larger of two records of one span, as long as its call is held; both are shown."""
         before = held.seen
         if not held.done and before.kind == seen.kind and _size(seen) > _size(before):
-            if before.kind == "call":
-                self._alike[before.process, before.input].pop(before.key, None)
-                self._alike[before.process, seen.input][before.key] = None
+            self._alike.remove(before)
             held.seen = replace(before, **{name: getattr(seen, name) for name in _TOLD})
+            self._alike.add(held.seen)
             seen = before
         self.conflicts.append(Conflict(index, held.origin.connection_id, held.seen, seen))
 
     def first_waiting(self) -> int | None:
         """Return the offset of the oldest message with a call that is neither released nor absorbed, or None.
 
-        A sum counts only after the root of its trace has arrived, because until then its waiting time is unknown.
+        A sum counts only after the root of its trace has arrived, because until then it may wait for long.
+        So does a call whose input is unknown.
         """
         calls = (self._held[key] for _, key in self._due if key in self._held)
         first = next((held.offset for held in calls if not held.done and held.seen.has_usage), None)
@@ -197,8 +199,7 @@ class JoinState:
             unique = unique_id(seen.response_id)
             if unique is not None:
                 self._ids[unique][seen.key] = None
-            if seen.has_usage:
-                self._alike[seen.process, seen.input][seen.key] = None
+            self._alike.add(seen)
             if self._is_marked(_span_mark(seen)) or (unique is not None and self._is_marked(_id_mark(unique))):
                 held.done = True
                 self.late += seen.has_usage
@@ -233,11 +234,7 @@ class JoinState:
             self._ids[unique].pop(key, None)
             if not self._ids[unique]:
                 del self._ids[unique]
-        alike = (seen.process, seen.input)
-        if alike in self._alike:
-            self._alike[alike].pop(key, None)
-            if not self._alike[alike]:
-                del self._alike[alike]
+        self._alike.remove(seen)
         trace = self._traces[seen.trace_id]
         trace.keys.pop(key, None)
         below = trace.below.get(seen.parent_id, {})
@@ -252,8 +249,8 @@ class JoinState:
 
     # -- decisions
 
-    def _decide(self, key: Key) -> list[Release]:
-        """Release the call of a sighting, unless it has been released already."""
+    def _decide(self, key: Key, at_ms: int, *, last: bool = False) -> list[Release]:
+        """Release the call of a sighting, unless it has been released already, or waits until the `last` decision."""
         held = self._held.get(key)
         if held is None or held.done:
             return []
@@ -272,6 +269,9 @@ class JoinState:
             return []
         if not any(seen.has_usage for seen in group):
             return []  # it keeps waiting for a sighting with token counts
+        if not last and all(is_unread(seen) for seen in group if seen.has_usage):
+            self._unread.append((at_ms + self._quiet_ms, key))
+            return []
         call = call_of(tree, group)
         self._settle(members)
         return [Release(call, self._origins(call))]
@@ -356,8 +356,7 @@ class JoinState:
                 if (unique := unique_id(seen.response_id)) is not None:
                     todo += ((one, True) for one in self._ids.get(unique, ()))
                 if seen.has_usage:
-                    alike = self._alike.get((seen.process, seen.input), ())
-                    todo += ((one, True) for one in alike if _overlap(self._held[one].seen, seen))
+                    todo += ((one, True) for one in self._alike.of(seen))
         return sorted(found)
 
     def _started(self, key: Key) -> tuple[int, Key]:
@@ -375,10 +374,6 @@ def _told(seen: Sighting) -> tuple[int, ...]:
 def _size(seen: Sighting) -> tuple[int, tuple[int, ...]]:
     told = _told(seen)
     return told[0] + told[1], told
-
-
-def _overlap(one: Sighting, other: Sighting) -> bool:
-    return one.start_ns - TOLERANCE_NS <= other.end_ns and other.start_ns - TOLERANCE_NS <= one.end_ns
 
 
 def _mark(*parts: str) -> bytes:

@@ -16,15 +16,16 @@ _TOTALS = ("buckets", "priced", "reports", *SUM_COUNTS, *MONEY)
 _HOUR = ", ".join(("hour", "line", "crew", "version", *_TOTALS))
 GROWN = f"grown ({', '.join(f'{name} {{int}}' for name in _HOUR.split(', '))})"
 """The temporary table of what a batch adds to hours."""
-_COUNTED = ", ".join(f"sum(b.{name}) AS {name}" for name in SUM_COUNTS)
-_EXACT = ", ".join(
+COUNTED = ", ".join(f"sum(b.{name}) AS {name}" for name in SUM_COUNTS)
+EXACT = ", ".join(
     f"sum(b.{one}_hi) + CAST(sum(b.{one}_lo) AS {{int}}) / {LO} AS {one}_hi,"
     f" CAST(sum(b.{one}_lo) AS {{int}}) % {LO} AS {one}_lo"
     for one in ("cost", "reported")
 )
+"""Sums of the buckets `b`: counts, and money."""
 _PART = (
     f"INSERT INTO part (attribution, line, session, first_hour, last_hour, version, {NUMBERS})"
-    f" SELECT b.attribution, b.line, b.session, min(b.hour), max(b.hour), max(b.version), {_COUNTED}, {_EXACT}"
+    f" SELECT b.attribution, b.line, b.session, min(b.hour), max(b.hour), max(b.version), {COUNTED}, {EXACT}"
 )
 
 
@@ -120,7 +121,7 @@ def sum_sessions(database: Database) -> None:
     run("DELETE FROM session_model WHERE session IN (SELECT session FROM touched)")
     run(
         f"INSERT INTO session_model (session, kind, hours, last_hour, version, {NUMBERS})"
-        f" SELECT b.session, l.kind, count(DISTINCT b.hour), max(b.hour), max(b.version), {_COUNTED}, {_EXACT}"
+        f" SELECT b.session, l.kind, count(DISTINCT b.hour), max(b.hour), max(b.version), {COUNTED}, {EXACT}"
         " FROM touched t CROSS JOIN bucket b CROSS JOIN line l WHERE b.session = t.session AND l.id = b.line"
         " GROUP BY b.session, l.kind"
     )
@@ -133,7 +134,7 @@ def sum_sessions(database: Database) -> None:
     run(
         f"UPDATE session SET first_hour = q.first_hour, last_hour = q.last_hour, {taken} FROM ("
         "SELECT b.session AS session, min(b.first_hour) AS first_hour, max(b.last_hour) AS last_hour,"
-        f" max(b.version) AS version, {_COUNTED}, {_EXACT} FROM touched t CROSS JOIN part b"
+        f" max(b.version) AS version, {COUNTED}, {EXACT} FROM touched t CROSS JOIN part b"
         " WHERE b.session = t.session GROUP BY b.session) q WHERE session.id = q.session"
     )
     run(

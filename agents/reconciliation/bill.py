@@ -39,8 +39,8 @@ class Line:
     """How far the amount may be off because the provider rounds what it transmits: of a sum, that of all its parts."""
     quantity: int | None = None
     list_amount: Fraction | None = None
-    written: str = ""
-    """The model or product as the provider writes it."""
+    written: frozenset[str] = frozenset()
+    """The model or product as the provider writes it, with dates; several where snapshots are added up."""
 
     def plus(self, other: Line, sign: int = 1) -> Line:
         """Return both lines as one; `sign` -1 takes the other away."""
@@ -51,7 +51,7 @@ class Line:
         if self.list_amount is not None and other.list_amount is not None:
             listed = self.list_amount + sign * other.list_amount
         return Line(
-            self.amount + sign * other.amount, self.ulp + other.ulp, quantity, listed, self.written or other.written
+            self.amount + sign * other.amount, self.ulp + other.ulp, quantity, listed, self.written | other.written
         )
 
 

@@ -85,7 +85,7 @@ def _costs(record: OpenAIRecord, out: DayBill) -> Iterable[tuple[Account, LineKe
             key, written = LineKey(tier, product=product), product
         else:
             key, written = LineKey(tier, undated(str(model)), kind, _window(group)), str(model)
-        yield _account(group), key, Line(amount.value, amount.ulp, 0, listed, written)
+        yield _account(group), key, Line(amount.value, amount.ulp, 0, listed, frozenset({written}))
 
 
 def _tokens(record: OpenAIRecord) -> Iterable[tuple[Account, LineKey, int | None, int]]:

@@ -57,7 +57,7 @@ def _lines(record: OpenAIRecord, out: DayBill) -> Lines:
             continue
         key, quantity, written = _key(row, text if isinstance(text, str) else "")
         account = Account(_text(row.get("project_id")), _text(row.get("api_key_id")))
-        lines.append((account, key, Line(amount.value, amount.ulp, quantity, written=written)))
+        lines.append((account, key, Line(amount.value, amount.ulp, quantity, written=frozenset({written}))))
     return lines
 
 

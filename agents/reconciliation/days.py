@@ -328,7 +328,7 @@ class Reconciliation:
         prices = partial(self._price, provider, day)
         cells = cells_of(scope, self._moved(provider, day, name), prices)
         splits, ratio = split_all(cells)
-        rendered = as_cells(cells, splits)
+        rendered = as_cells(scope, cells, splits)
         currencies = {currency: decimals.text(amount) for currency, amount in sorted(bill.currencies.items())}
         return said | sums(rendered) | {
             "reason": None,

@@ -55,20 +55,32 @@ class PriceCheck:
     paid: Fraction
     """Price actually paid per token on the last day, after any discount."""
     book: Fraction | None
+    """What the book says: of several snapshots with prices of their own, the one that is nearest to `charged`."""
     tokens: int
     """Billed in that stretch."""
     tolerance: Fraction
     """How far `charged` may be off, because amounts have a last digit."""
+    names: frozenset[str]
+    """The model as bill and telemetry write it, with the dates of snapshots."""
+    between: tuple[Fraction, Fraction] | None = None
+    """The lowest and highest price of the book, if snapshots with different prices share this line. Any price between
+    them may be the right one, because the bill does not say how many tokens each snapshot has."""
 
     @property
     def off(self) -> Fraction | None:
         """Share of the charged price by which the book is low (positive) or high; None without a price."""
-        return None if self.book is None or not self.charged else (self.charged - self.book) / self.charged
+        if self.book is None or not self.charged:
+            return None
+        return Fraction(0) if self._mixed else (self.charged - self.book) / self.charged
 
     @property
     def right(self) -> bool:
         """Whether the book agrees."""
-        return self.book is not None and abs(self.charged - self.book) <= self.tolerance
+        return self.book is not None and (self._mixed or abs(self.charged - self.book) <= self.tolerance)
+
+    @property
+    def _mixed(self) -> bool:
+        return self.between is not None and self.between[0] < self.charged < self.between[1]
 
 
 @dataclass
@@ -79,6 +91,7 @@ class _DaySums:
     paid: Fraction = Fraction(0)
     rounding: Fraction = Fraction(0)
     tokens: int = 0
+    names: frozenset[str] = frozenset()
 
     @property
     def price(self) -> Fraction:
@@ -100,6 +113,7 @@ def check_prices(statements: Iterable[Mapping[str, Any]], prices: ChargedPrices)
             sums.paid += amounts.paid
             sums.rounding += amounts.rounding
             sums.tokens += amounts.tokens
+            sums.names |= amounts.names
     found = []
     for line, by_day in days.items():
         until, last = max(by_day.items())
@@ -109,10 +123,19 @@ def check_prices(statements: Iterable[Mapping[str, Any]], prices: ChargedPrices)
                 break
             since, billed = day, billed + sums.tokens
         paid = last.paid / last.tokens
+        known = _known(line, last.names, until, prices)
+        nearest = min(known, key=lambda price, last=last: abs(last.price - price), default=None)  # type: ignore[misc]
+        between = (min(known), max(known)) if len(known) > 1 else None
         found.append(
-            PriceCheck(line, since, until, last.price, paid, prices(line, until), billed, last.tolerance)
-        )  # fmt: skip
+            PriceCheck(line, since, until, last.price, paid, nearest, billed, last.tolerance, last.names, between)
+        )
     return sorted(found, key=lambda one: (one.right, -abs(one.charged - (one.book or 0)) * one.tokens, one.line))
+
+
+def _known(line: PriceLine, names: Iterable[str], day: str, prices: ChargedPrices) -> set[Fraction]:
+    """Return the prices of the book for the names of a line; if it knows none of them, for the name without a date."""
+    found = {prices(line._replace(model=name), day) for name in names} - {None}
+    return {price for price in found or {prices(line, day)} if price is not None}
 
 
 def _lines(statement: Mapping[str, Any]) -> Iterator[tuple[PriceLine, _DaySums]]:
@@ -129,7 +152,8 @@ def _lines(statement: Mapping[str, Any]) -> Iterator[tuple[PriceLine, _DaySums]]
             before = Fraction(listed) if listed is not None else paid / ratio
             rounding = Fraction(tier.get("rounding_usd") or 0) / (1 if listed is not None else ratio)
             line = PriceLine(statement["provider"], cell["model"], tier["tier"], cell["window"], cell["kind"])
-            yield line, _DaySums(before, paid, rounding, tokens)
+            names = frozenset(cell.get("names") or (cell["model"],))
+            yield line, _DaySums(before, paid, rounding, tokens, names)
 
 
 def words(check: PriceCheck) -> str:
@@ -144,7 +168,11 @@ def words(check: PriceCheck) -> str:
     if check.book is None:
         return f"{what}: the book has no price, {price} is charged"
     if check.right:
-        return f"{what}: the book is right, {price}"
+        known = ""
+        if check.between is not None and check.charged != check.book:
+            low, high = (per_million(one) for one in check.between)
+            known = f", between the prices of its snapshots (${low} to ${high})"
+        return f"{what}: the book is right, {price}{known}"
     assert check.off is not None
     lower = "low" if check.off > 0 else "high"
     return (
@@ -161,8 +189,10 @@ def per_million(price: Fraction) -> str:
 
 def overlay(checks: Iterable[PriceCheck], prices: ChargedPrices) -> str:
     """Return TOML for TALLYSTREAM_PRICES that mends what the book is wrong about. Prices that were right are repeated
-    with it, for an entry replaces all of a model's. Lines of long contexts are left to people: the bill does not say
-    above which size they begin.
+    with it, for an entry replaces all of a model's. An entry names a snapshot if bill and telemetry name no other one.
+
+    Two things are left to people: lines of long contexts, because the bill does not say above which size they begin,
+    and snapshots with different prices, because the bill does not say which of them was charged.
     """
     groups: dict[tuple[str, str, str], dict[str, PriceCheck]] = {}
     for check in checks:
@@ -173,13 +203,21 @@ def overlay(checks: Iterable[PriceCheck], prices: ChargedPrices) -> str:
         wrong = [check for check in kinds.values() if not check.right]
         if not wrong:
             continue
+        given = frozenset[str]().union(*(check.names for check in kinds.values()))
+        if any(check.between for check in kinds.values()):
+            out.append(
+                f"# {model}: {', '.join(sorted(given))} have different prices, and the bill does not say which of them"
+                " was charged.\n# Write an entry for the one that is wrong."
+            )
+            continue
         since = min(check.since for check in wrong)
+        name = next(iter(given)) if len(given) == 1 else model
         known = {
             kind: kinds[kind].charged if kind in kinds
-            else prices(PriceLine(provider, model, tier, "short", kind), since)
+            else next(iter(_known(PriceLine(provider, name, tier, "short", kind), given, since, prices)), None)
             for kind in OVERLAY_KINDS
         }  # fmt: skip
-        lines = ["[[price]]", f'provider = "{provider}"', f'model = "{model}"']
+        lines = ["[[price]]", f'provider = "{provider}"', f'model = "{name}"']
         lines += [f'tier = "{tier}"'] if tier != STANDARD else []
         lines.append(f"from = {since}")
         for kind, name in OVERLAY_KINDS.items():

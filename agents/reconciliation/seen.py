@@ -84,8 +84,8 @@ class SeenDay:
     tallies: dict[SeenKey, TokenTally] = field(default_factory=dict)
     hours: dict[tuple[str, str, str, int], int] = field(default_factory=dict)
     """Tokens by (connection, model, kind, hour)."""
-    written: dict[str, str] = field(default_factory=dict)
-    """By model without its date, the name a client used."""
+    written: dict[str, set[str]] = field(default_factory=dict)
+    """By model without its date, the names that clients used."""
     newest_ms: int = -1
     """Append time of the newest row."""
 
@@ -111,7 +111,7 @@ class SeenDay:
         return {key.connection_id for key in self.tallies}
 
 
-def read_row(row: Mapping[str, Any], book: Book, names: dict[str, str]) -> SeenRow:
+def read_row(row: Mapping[str, Any], book: Book, names: dict[str, set[str]]) -> SeenRow:
     """Parse a row; the models' names as clients write them are added to `names`.
 
     Raises:
@@ -125,7 +125,7 @@ def read_row(row: Mapping[str, Any], book: Book, names: dict[str, str]) -> SeenR
     for bucket in row["buckets"]:
         model = bucket["model"]
         name = undated(model)
-        names.setdefault(name, model)
+        names.setdefault(name, set()).add(model)
         cost = bucket.get("cost_usd")
         card = book.card(provider, model, bucket.get("service_tier"), at_ns, speed=bucket.get("speed"))
         counts = {kind: bucket[kind] for kind in DISJOINT_COUNTS if bucket[kind]}

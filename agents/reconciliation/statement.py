@@ -61,7 +61,7 @@ class ScopeDay:
     """By model, window and kind: by tier."""
     hours: dict[ModelKind, dict[int, int]] = field(default_factory=dict)
     """Seen tokens by hour."""
-    written: dict[str, str] = field(default_factory=dict)
+    written: dict[str, set[str]] = field(default_factory=dict)
     from_usage: set[LineKey] = field(default_factory=set)
     """Lines whose quantity is the usage report's."""
 
@@ -84,7 +84,8 @@ class ScopeDay:
             if connection in mine:
                 by_hour = self.hours.setdefault((model, kind), {})
                 by_hour[hour] = by_hour.get(hour, 0) + tokens
-        self.written = {model: name for model, name in seen.written.items() if any(k[0] == model for k in self.seen)}
+        models = {model for model, _, _ in self.seen}
+        self.written = {model: names for model, names in seen.written.items() if model in models}
 
     def edges(self) -> dict[ModelKind, Edge]:
         """Return, by model and kind, what the days before and after are compared with."""
@@ -154,11 +155,25 @@ def _price(
     prices: Prices, day: ScopeDay, keys: Mapping[str, LineKey], model: str, tier: str, window: str, kind: str
 ) -> Fraction | None:
     """Return the price of a model by its name in telemetry, in the bill or without a date: the first the book knows."""
-    written = [day.lines[key].written for key in keys.values()]
-    for name in dict.fromkeys((day.written.get(model, model), *written, model)):
+    seen, billed = day.written.get(model, set()), _billed_names(day, keys)
+    for name in dict.fromkeys((*sorted(seen), *sorted(billed), model)):
         if name and (found := prices(name, tier, window, kind)) is not None:
             return found
     return None
+
+
+def _billed_names(day: ScopeDay, keys: Mapping[str, LineKey]) -> set[str]:
+    return {name for key in keys.values() for name in day.lines[key].written}
+
+
+def names_of(day: ScopeDay, at: CellKey) -> list[str]:
+    """Return a cell's model as the bill and, where it was seen, telemetry write it: with the dates of snapshots."""
+    model, kind, window, _ = at
+    if model is None or kind is None:
+        return []
+    keys = {key.tier: key for key in day.lines if (key.model, key.kind, key.window) == (model, kind, window)}
+    seen = day.written.get(model, set()) if (model, window, kind) in day.seen else set()
+    return sorted((_billed_names(day, keys) | seen) - {""})
 
 
 def _billed(day: ScopeDay, keys: Mapping[str, LineKey], usage: Mapping[LineKey, int]) -> dict[str, BilledUsage]:
@@ -239,7 +254,9 @@ def split_all(cells: Mapping[CellKey, tuple[DayCell, bool]]) -> tuple[dict[CellK
     return splits, name_discount(list(splits.values()))
 
 
-def as_cells(cells: Mapping[CellKey, tuple[DayCell, bool]], splits: Mapping[CellKey, Split]) -> list[dict[str, Any]]:
+def as_cells(
+    day: ScopeDay, cells: Mapping[CellKey, tuple[DayCell, bool]], splits: Mapping[CellKey, Split]
+) -> list[dict[str, Any]]:
     """Return ReconciledCells."""
     out = []
     for at, (cell, from_usage) in cells.items():
@@ -257,6 +274,7 @@ def as_cells(cells: Mapping[CellKey, tuple[DayCell, bool]], splits: Mapping[Cell
                 "causes": decimals.parts(one.causes, one.difference),
                 "tiers": _tier_lines(cell, one),
                 "quantity_from_usage": from_usage,
+                "names": names_of(day, at),
             }
         )
     return out

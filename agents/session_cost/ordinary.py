@@ -19,9 +19,9 @@ from tallystream.agents.session_cost.counted import UNKNOWN
 from tallystream.agents.session_cost.derived import Derived
 from tallystream.agents.session_cost.hour_state import State, open_bucket
 from tallystream.agents.session_cost.known_sessions import KnownSession
-from tallystream.agents.session_cost.parse import MAIN, MAX_EVENT_TOKENS, MAX_TEXT_BYTES, Head, is_id
+from tallystream.agents.session_cost.parse import MAIN, MAX_TEXT_BYTES, Head, is_id
 from tallystream.schemas.hours import HOUR_NS
-from tallystream.schemas.usage import MAX_EVENTS
+from tallystream.schemas.usage import MAX_EVENT_TOKENS, MAX_EVENTS
 from tallystream.streams.runtime import InputRecord, Partition
 
 _FIELDS = itemgetter(*MAIN)

@@ -23,6 +23,7 @@ from tallystream.schemas.money import reported_pico
 from tallystream.schemas.usage import (
     ATTRIBUTION_KEYS,
     MAX_BYTES,
+    MAX_EVENT_TOKENS,
     MAX_EVENTS,
     MAX_SEEN_BY,
     MAX_SESSION_BYTES,
@@ -35,9 +36,6 @@ MAX_TEXT_BYTES = 256
 """UTF-8 bytes of a model, tier, speed or connection id at most."""
 MAX_ATTRIBUTION_BYTES = 14 * 1024
 """Bytes of the attribution's JSON at most: eight texts of 256 bytes, each of them escaped, fit."""
-MAX_EVENT_TOKENS = 2**40
-"""Upper limit on the tokens of one response, so that sums do not overflow."""
-
 Event = tuple[int, int, str, str | None, str | None, int, int, int, int, int, int, int, int | None, int, bool]
 """event_id, occurred_at, model, service_tier, speed, input_uncached, cache_read, cache_write_5m, cache_write_1h,
 output, reasoning, tool, reported cost in pico-dollars, index in the message, whether the record contradicts itself."""

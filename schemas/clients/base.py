@@ -18,17 +18,22 @@ import orjson
 
 from tallystream.schemas.clients.payer import NOBODY, Payer
 from tallystream.schemas.errors import InvalidRecordError, Reason
+from tallystream.schemas.money import reported_pico, to_usd
+from tallystream.schemas.otlp.numbers import whole_number
 from tallystream.schemas.otlp.records import OPAQUE, LogRecord, Value
+from tallystream.schemas.otlp.times import EARLIEST, LATEST, NS, read_time
 from tallystream.schemas.usage import Client
 
 RESOURCE_FIELDS: Final = ("service.name", "service.version")
 """Resource attributes that a dead letter keeps, besides the attribution."""
 
+_INHERITED: Final = ("session.id", "conversation.id", "model")
+"""Fields that `session_of` and `model_of` also read from the resource."""
+
 MAX_TEXT_BYTES: Final = 256
 """Maximum UTF-8 bytes of any text we keep; longer texts are cut, always at the same place."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_NUMBER: Final = re.compile(r"[0-9]{9,20}(?:\.[0-9]{1,9})?", re.ASCII)
 _OUR_NAME: Final = re.compile(r"(?:codex|claude_code|gemini_cli)\.[a-z0-9_.]{1,64}", re.ASCII)
 _PLACEHOLDER: Final = re.compile(
     r"(?:req(?:uest)?[_.:-]?)?(?:id[_.:-]?)?"
@@ -38,20 +43,13 @@ _PLACEHOLDER: Final = re.compile(
     re.ASCII,
 )
 """Placeholders that clients send instead of an id: all zeros, `unknown`, `<nil>`, `[object Object]`, `req_unknown`."""
-_EARLIEST: Final = 1_577_836_800
-_LATEST: Final = 3_471_292_800
-"""2020-01-01 and 2080-01-01 in seconds: all agents we know are newer, and a clock that shows a later time is wrong.
-Nanoseconds that are really seconds, milliseconds or microseconds, or count from another epoch, lie far outside."""
 _SAFE_DIGITS: Final = 16
 """A number with fewer digits is below 2**53."""
-_NS: Final = 1_000_000_000
-_UNITS: Final = (1, 1_000, 1_000_000, _NS)
-"""Nanoseconds in each unit that a client may have used by mistake."""
-_EARLIEST_NS: Final = _EARLIEST * _NS
-_LATEST_NS: Final = _LATEST * _NS
+_LONGEST_COUNT: Final = 40
+_EARLIEST_NS: Final = EARLIEST * NS
+_LATEST_NS: Final = LATEST * NS
 _UTC: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})\.([0-9]{1,9})Z", re.ASCII)
 """The form in which all known clients write a time."""
-_FRACTION: Final = re.compile(r"\.([0-9]{1,9})[0-9]*", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -112,9 +110,32 @@ def first(record: LogRecord, *names: str) -> Value:
 
 
 def session_of(record: LogRecord, *names: str) -> str:
-    """Return the session's id as the client wrote it; empty when it did not send one."""
+    """Return the session's id as the client wrote it; empty when it did not send one.
+
+    Pipelines that group records by an attribute move it to the resource, and some turn an id of digits into a number.
+    """
     value = first(record, *names)
-    return value if isinstance(value, str) else ""
+    if isinstance(value, str) and value:
+        return value
+    return _id(value) or next((found for name in names if (found := _id(record.resource.get(name)))), "")
+
+
+def _id(value: Value) -> str:
+    """Return an id as text, empty when it is none."""
+    if type(value) is float and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
+    return value if type(value) is str else str(value) if type(value) is int else ""
+
+
+def model_of(record: LogRecord, *names: str) -> str:
+    """Return the model's name, `unknown` when the record and its resource do not name one."""
+    for name in names:
+        if (found := text(record.attributes.get(name))) is not None:
+            return found
+    for name in names:
+        if (found := text(record.resource.get(name))) is not None:
+            return found
+    return "unknown"
 
 
 def known(value: Value) -> str | None:
@@ -145,7 +166,7 @@ def count(record: LogRecord, name: str) -> int:
 
     Raises:
         InvalidRecordError: it is negative, 2**53 or more, or not a whole number. A double with a whole value is
-            accepted, because some pipelines convert integers to doubles.
+            accepted, and so is its text (`12.0`), because some pipelines convert integers to these.
 
     """
     value = record.attributes.get(name)
@@ -153,15 +174,16 @@ def count(record: LogRecord, name: str) -> int:
         return 0
     if type(value) is str and len(value) < _SAFE_DIGITS and value.isascii() and value.isdigit():
         return int(value)
-    if (type(value) is str and value.isascii() and value.isdigit() and len(value) <= 20) or (
-        type(value) is float and value.is_integer()
-    ):
-        value = int(value)
-    if type(value) is not int or not 0 <= value < 2**53:
+    number: Value = value
+    if type(value) is str:
+        number = whole_number(value.strip()) if len(value) <= _LONGEST_COUNT else None
+    elif type(value) is float and value.is_integer():
+        number = int(value)
+    if type(number) is not int or not 0 <= number < 2**53:
         raise InvalidRecordError(
             Reason.INVALID_COUNTS, f"{name} is {shown(value)}, not a whole number from 0 to 2**53 - 1"
         )
-    return value
+    return number
 
 
 def side_count(record: LogRecord, name: str) -> int | None:
@@ -174,26 +196,29 @@ def side_count(record: LogRecord, name: str) -> int | None:
         return None
 
 
-def nothing_counted(**parts: int) -> None:
+def nothing_counted(**parts: int | None) -> None:
     """Accept a record in which every total is 0, which is neither a response nor usage.
 
     Raises:
-        InvalidRecordError: a part of a total is above 0, so the record contradicts itself and no count in it is sound.
+        InvalidRecordError: a part of a total is above 0, or is not a count, so no count in the record is sound.
 
     """
-    if said := ", ".join(f"{name} {value}" for name, value in parts.items() if value):
+    said = ", ".join(f"{name} {'invalid' if value is None else value}" for name, value in parts.items() if value != 0)
+    if said:
         raise InvalidRecordError(Reason.INVALID_COUNTS, f"every total is 0, but its parts are not: {said}")
 
 
 def shown(value: Value) -> str:
     """Return a value as an error message shows it."""
+    if value is OPAQUE:
+        return "a list, a map or bytes"
     return repr(bounded(value)[:40] if isinstance(value, str) else value)
 
 
 def occurred_at(record: LogRecord) -> int:
     """Return the event time in ns: the record's time, else `event.timestamp`, else the observed time.
 
-    Implausible times (see `_EARLIEST`) are skipped. When all are implausible, a value that makes sense in another unit
+    Implausible times (see `EARLIEST`) are skipped. When all are implausible, a value that makes sense in another unit
     than nanoseconds is read in that unit.
 
     Raises:
@@ -202,20 +227,21 @@ def occurred_at(record: LogRecord) -> int:
     """
     if _possible(record.time_ns):
         return record.time_ns
-    told = (record.time_ns, _timestamp(first(record, "event.timestamp", "event_timestamp")), record.observed_ns)
+    stamp = first(record, "event.timestamp", "event_timestamp")
+    told = (record.time_ns, _timestamp(stamp), record.observed_ns)
     for at in told:
         if _possible(at):
             return at
     for at in told:
-        for unit in _UNITS[1:]:
-            if _possible(at * unit):
-                return at * unit
-    if not any(told):
+        if at and (found := read_time(at)):
+            return found
+    if not any(told) and stamp is None:
         raise InvalidRecordError(
-            Reason.NO_TIME, "the record has no timeUnixNano, event.timestamp or observedTimeUnixNano"
+            Reason.NO_TIME, "the record has no timeUnixNano, event.timestamp or observedTimeUnixNano that can be read"
         )
     raise InvalidRecordError(
-        Reason.NO_TIME, f"the record's time, {next(filter(None, told))} ns, is not between 2020 and 2080"
+        Reason.NO_TIME,
+        f"the record's time, {next((f'{at} ns' for at in told if at), shown(stamp))}, is not between 2020 and 2080",
     )
 
 
@@ -235,32 +261,27 @@ def _second(text: str) -> int:
 
 
 def _timestamp(value: Value) -> int:
-    """Return an ISO 8601 time in ns since the epoch (UTC when it has no zone); 0 when it is not a time.
-
-    Some pipelines write a number: it is read in the unit that gives a plausible time.
-    """
+    """Return a time in ns since the epoch; 0 when it is not a time."""
     if isinstance(value, str) and (usual := _UTC.fullmatch(value)) is not None:
         try:
-            return max(0, _second(usual[1]) * _NS + int(usual[2].ljust(9, "0")))
+            return max(0, _second(usual[1]) * NS + int(usual[2].ljust(9, "0")))
         except ValueError:
             return 0
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
-        value = float(value) if "." in value else int(value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return next((ns for unit in _UNITS if _possible(ns := int(value * unit))), 0)
-    if not isinstance(value, str):
-        return 0
-    # datetime holds only microseconds, so the fraction is read separately
-    fraction = _FRACTION.search(value)
-    whole = value if fraction is None else value[: fraction.start()] + value[fraction.end() :]
+    return read_time(value)
+
+
+def reported_usd(value: Value) -> str | None:
+    """Return a client's own estimate as a decimal string; None when it is not an amount below MAX_USD."""
+    if type(value) is str:
+        found = value.strip()
+    elif type(value) is int or type(value) is float:
+        found = repr(value)
+    else:
+        return None
     try:
-        at = datetime.fromisoformat(whole)
+        return to_usd(reported_pico(found))
     except ValueError:
-        return 0
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    seconds = (at - _EPOCH) // timedelta(seconds=1)
-    return max(0, seconds * 1_000_000_000 + (int(fraction[1].ljust(9, "0")) if fraction else 0))
+        return None
 
 
 def identity(*parts: Value) -> str:
@@ -275,14 +296,20 @@ def kept(record: LogRecord, fields: tuple[str, ...]) -> dict[str, Any]:
     """Return the allow-listed part of a record for a dead letter, which is enough to normalise it again."""
     found: dict[str, Any] = {}
     for name in fields:
-        value = record.attributes.get(name)
-        if value is not None and value != OPAQUE:
-            found[name] = plain(value)
+        # under the name that it has, so that it is normalised again as it was
+        for spelled in (name, name.replace(".", "_")):
+            value = record.attributes.get(spelled)
+            if value is not None and value != OPAQUE:
+                found[spelled] = plain(value)
+                break
     found["event.name"] = bounded(record.event_name)
     # a body is content, unless it is an event name that a known client writes there
     hint = next((name for name in record.hints if _OUR_NAME.fullmatch(name)), None)
     if hint is not None and not record.event_name:
         found["event.hint"] = hint
+    for name in _INHERITED:
+        if name in fields and (inherited := _id(record.resource.get(name))):
+            found.setdefault(name, bounded(inherited))
     if record.scope:
         found["scope.name"] = bounded(record.scope)
     for name in RESOURCE_FIELDS:

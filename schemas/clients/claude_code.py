@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
 
@@ -22,14 +21,15 @@ from tallystream.schemas.clients.base import (
     first,
     identity,
     known,
+    model_of,
     occurred_at,
+    reported_usd,
     session_of,
     side_count,
     text,
 )
 from tallystream.schemas.clients.payer import Payer, payer
-from tallystream.schemas.money import to_pico, to_usd
-from tallystream.schemas.otlp.records import LogRecord, Value
+from tallystream.schemas.otlp.records import LogRecord
 
 EVENT = "api_request"
 CLOUDS = ("bedrock", "vertex", "foundry")
@@ -68,7 +68,7 @@ def normalise(record: LogRecord) -> Usage | None:
     if not (fresh or read or output or written_5m or written_1h):
         return None
     session = session_of(record, "session.id", "session_id")
-    model = text(attributes.get("model")) or "unknown"
+    model = model_of(record, "model")
     prompt = text(attributes.get("prompt.id"))
     request = known(first(record, "request_id", "request.id"))
     event: dict[str, Any] = {
@@ -104,7 +104,7 @@ def normalise(record: LogRecord) -> Usage | None:
     optional = {
         "turn_id": prompt,
         "speed": text(attributes.get("speed")),
-        "reported_cost_usd": _usd(attributes.get("cost_usd")),
+        "reported_cost_usd": reported_usd(attributes.get("cost_usd")),
     }
     event |= {name: value for name, value in optional.items() if value is not None}
     if not consistent:
@@ -126,13 +126,6 @@ def _written(record: LogRecord) -> tuple[int, int, bool]:
     if short is None or long is None or short + long > whole:
         return whole, 0, False
     return whole - long, long, True
-
-
-def _usd(value: Value) -> str | None:
-    """Return the client's estimate as a decimal string; None when it is not an amount."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        return None
-    return to_usd(to_pico(repr(value)))
 
 
 def _agent(record: LogRecord) -> str | None:

@@ -10,14 +10,21 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from tallystream.schemas.clients.base import Normaliser, Usage, count, identity, occurred_at, session_of, text
+from tallystream.schemas.clients.base import (
+    Normaliser,
+    Usage,
+    count,
+    identity,
+    occurred_at,
+    reported_usd,
+    session_of,
+    text,
+)
 from tallystream.schemas.clients.payer import Payer, payer
 from tallystream.schemas.clients.providers import provider_of
-from tallystream.schemas.money import MAX_USD, to_pico, to_usd
-from tallystream.schemas.otlp.records import LogRecord, Value
+from tallystream.schemas.otlp.records import LogRecord
 
 EVENT = "task.tokens"
 _MISSING = frozenset({"undefined", "null"})
@@ -64,7 +71,7 @@ def normalise(record: LogRecord) -> Usage | None:
         "reasoning": 0,
         "tool": 0,
     }
-    reported = _usd(record.attributes.get("totalCost"))
+    reported = reported_usd(record.attributes.get("totalCost"))
     if reported is not None:
         event["reported_cost_usd"] = reported
     return Usage(session, event, user(record), _text(record, "agentKind"), provider, payer_of(record))
@@ -77,13 +84,6 @@ def _count(record: LogRecord, name: str) -> int:
 def _text(record: LogRecord, name: str) -> str | None:
     value = text(record.attributes.get(name))
     return None if value in _MISSING else value
-
-
-def _usd(value: Value) -> str | None:
-    """Return Cline's estimate as a decimal string; None when it is not an amount."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return to_usd(to_pico(repr(value))) if 0 <= value < MAX_USD else None
 
 
 CLINE = Normaliser(

@@ -18,6 +18,7 @@ from tallystream.schemas.clients.base import (
     Usage,
     count,
     identity,
+    model_of,
     nothing_counted,
     occurred_at,
     session_of,
@@ -51,19 +52,19 @@ def normalise(record: LogRecord) -> Usage | None:
     if attributes.get("input_token_count") is None:
         return None
     whole = count(record, "input_token_count")
-    cached = count(record, "cached_token_count")
-    written = count(record, "cache_write_token_count")
     output = count(record, "output_token_count")
+    # parts of the two totals: a part that is no count, or exceeds its total, does not make the total wrong
+    cached = side_count(record, "cached_token_count")
+    written = side_count(record, "cache_write_token_count")
     told = side_count(record, "reasoning_token_count")
     if not (whole or output):
-        nothing_counted(cached=cached, written=written, reasoning=told or 0)
+        nothing_counted(cached=cached, written=written, reasoning=told)
         return None
-    # a part cannot exceed its whole: the whole is billed, so the parts are reduced
-    read = min(cached, whole)
-    fresh_write = min(written, whole - read)
+    read = min(cached or 0, whole)
+    fresh_write = min(written or 0, whole - read)
     reasoning = min(told or 0, output)
     session = session_of(record, "conversation.id", "conversation_id")
-    model = text(attributes.get("model")) or text(attributes.get("slug")) or "unknown"
+    model = model_of(record, "model", "slug")
     tier = text(attributes.get("service_tier"))
     event: dict[str, Any] = {
         "event_id": identity(

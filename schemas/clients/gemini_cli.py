@@ -16,13 +16,14 @@ from tallystream.schemas.clients.base import (
     Usage,
     count,
     identity,
+    model_of,
     nothing_counted,
     occurred_at,
     session_of,
+    side_count,
     text,
 )
 from tallystream.schemas.clients.payer import Payer, payer
-from tallystream.schemas.errors import InvalidRecordError, Reason
 from tallystream.schemas.otlp.records import LogRecord
 
 EVENT = "gemini_cli.api_response"
@@ -47,21 +48,17 @@ def normalise(record: LogRecord) -> Usage | None:
     """
     attributes = record.attributes
     whole = count(record, "input_token_count")
-    cached = count(record, "cached_content_token_count")
+    cached = side_count(record, "cached_content_token_count")
     output = count(record, "output_token_count")
     thoughts = count(record, "thoughts_token_count")
     tool = count(record, "tool_token_count")
     if not (whole or output or thoughts or tool):
         nothing_counted(cached=cached)
         return None
-    if output + thoughts >= 2**53:
-        raise InvalidRecordError(Reason.INVALID_COUNTS, f"output ({output}) and thoughts ({thoughts}) exceed 2**53 - 1")
     # a part cannot exceed its whole: the whole is billed, so the part is reduced
-    read = min(cached, whole)
+    read = min(cached or 0, whole)
     session = session_of(record, "session.id", "session_id")
-    if not session and isinstance(inherited := record.resource.get("session.id"), str):
-        session = inherited
-    model = text(attributes.get("model")) or "unknown"
+    model = model_of(record, "model")
     prompt = text(attributes.get("prompt_id"))
     event: dict[str, Any] = {
         "event_id": identity(

@@ -14,7 +14,7 @@ from tallystream.schemas.clients.registry import ALL_FIELDS, costs, select
 from tallystream.schemas.clients.unrecognised import unrecognised
 from tallystream.schemas.errors import InvalidRecordError, Reason, TooManyElementsError
 from tallystream.schemas.otlp import LIMITS, BrokenRecord, Encoding, Limits, LogRecord, Value, read_logs
-from tallystream.schemas.usage import DISJOINT_COUNTS, MAX_SESSION_BYTES, Client
+from tallystream.schemas.usage import DISJOINT_COUNTS, MAX_EVENT_TOKENS, MAX_SESSION_BYTES, Client
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def normalise_logs(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> 
         normaliser = select(record)
         if normaliser is not None and costs(record, normaliser):
             try:
-                usage = normaliser.normalise(record)
+                usage = _usage(record, normaliser)
                 if usage is not None:
                     # records of one resource that say the same of their request have one attribution
                     told = (normaliser.client, usage.session_id, usage.user, usage.agent, usage.provider, usage.payer)
@@ -129,10 +129,24 @@ def normalise_record(record: LogRecord, whose: dict[str, str]) -> Pack | None:
     if normaliser is None or not costs(record, normaliser):
         return None
     packs: dict[tuple[Any, ...], Pack] = {}
-    usage = normaliser.normalise(record)
+    usage = _usage(record, normaliser)
     if usage is not None:
         _pack(packs, normaliser, whose, usage).events.append(usage.event)
     return next(iter(packs.values()), None)
+
+
+def _usage(record: LogRecord, normaliser: Normaliser) -> Usage | None:
+    """Return the record's usage, None when it does not cost anything; raises what `normalise` raises."""
+    usage = normaliser.normalise(record)
+    if usage is None:
+        return None
+    event = usage.event
+    total = event["input_uncached"] + event["cache_read"] + event["cache_write_5m"] + event["cache_write_1h"]
+    if total + event["output"] + event["tool"] >= MAX_EVENT_TOKENS:
+        raise InvalidRecordError(
+            Reason.INVALID_COUNTS, f"the record has {MAX_EVENT_TOKENS} tokens or more, which no response can have"
+        )
+    return usage
 
 
 class _Aside:
@@ -266,7 +280,7 @@ def _whose(found: dict[str, str], normaliser: Normaliser, record: LogRecord) -> 
 
 
 def _session(fields: dict[str, Any]) -> str | None:
-    for name in ("conversation.id", "session.id"):
+    for name in ("conversation.id", "session.id", "conversation_id", "session_id"):
         value = fields.get(name)
         if isinstance(value, str) and value:
             return value

@@ -16,9 +16,12 @@ from tallystream.schemas.clients.base import (
     Usage,
     count,
     identity,
+    known,
+    model_of,
     nothing_counted,
     occurred_at,
     session_of,
+    side_count,
     text,
 )
 from tallystream.schemas.clients.payer import Payer, payer
@@ -47,18 +50,18 @@ def normalise(record: LogRecord) -> Usage | None:
     """
     attributes = record.attributes
     whole = count(record, "input_token_count")
-    cached = count(record, "cached_content_token_count")
     output = count(record, "output_token_count")
-    thoughts = count(record, "thoughts_token_count")
+    cached = side_count(record, "cached_content_token_count")
+    thoughts = side_count(record, "thoughts_token_count")
     if not (whole or output):
         nothing_counted(cached=cached, thoughts=thoughts)
         return None
     # a part cannot exceed its whole: the whole is billed, so the part is reduced
-    read, reasoning = min(cached, whole), min(thoughts, output)
+    read, reasoning = min(cached or 0, whole), min(thoughts or 0, output)
     session = session_of(record, "session.id", "session_id")
-    provider, model = provider_of(None, text(attributes.get("model")) or "unknown")
+    provider, model = provider_of(None, model_of(record, "model"))
     prompt = text(attributes.get("prompt_id"))
-    response = text(attributes.get("response_id"))
+    response = known(attributes.get("response_id"))
     event: dict[str, Any] = {
         "event_id": identity("qwen", response)
         if response

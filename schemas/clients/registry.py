@@ -6,7 +6,7 @@ any of its marks identifies a client, and any of its names identifies its event.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from tallystream.schemas.clients.base import Normaliser
@@ -38,8 +38,8 @@ def select(record: LogRecord) -> Normaliser | None:
         for normaliser in NORMALISERS:
             if is_mark(record, normaliser):
                 return normaliser
-    present = frozenset(record.attributes.names())
-    return next((normaliser for normaliser in NORMALISERS if normaliser.signature <= present), None)
+    present = _spelled_alike(record.attributes.names())
+    return next((normaliser for normaliser in NORMALISERS if _SIGNATURES[normaliser.client] <= present), None)
 
 
 def costs(record: LogRecord, normaliser: Normaliser) -> bool:
@@ -50,8 +50,18 @@ def costs(record: LogRecord, normaliser: Normaliser) -> bool:
     """
     names = _short(record.names, normaliser)
     if names:
-        return short(normaliser.event, normaliser) in names
-    return normaliser.signature <= frozenset(record.attributes.names())
+        return short(normaliser.event, normaliser) in names or _respelled(record, normaliser)
+    return _SIGNATURES[normaliser.client] <= _spelled_alike(record.attributes.names())
+
+
+def _respelled(record: LogRecord, normaliser: Normaliser) -> bool:
+    """Whether the record names the event with another separator: `claude-code.api_request`."""
+    event, full = _EVENTS[normaliser.client]
+    for name in record.names:
+        # most names are those of other events, and their length shows it
+        if (len(name) == len(event) or len(name) == len(full)) and _spelled(name) in (event, full):
+            return True
+    return False
 
 
 REPEATS_SPANS: Final = frozenset(
@@ -79,6 +89,28 @@ def short(name: str, normaliser: Normaliser) -> str:
 
 def _short(names: tuple[str, ...], normaliser: Normaliser) -> list[str]:
     return [short(name, normaliser) for name in names]
+
+
+def _spelled(name: str) -> str:
+    """Return a name without the separators that pipelines change because some stores do not allow them."""
+    return name.replace("-", "_").replace(".", "_")
+
+
+def _spelled_alike(names: Iterable[str]) -> frozenset[str]:
+    return frozenset([_spelled(name) for name in names])
+
+
+_SIGNATURES: Final = {normaliser.client: _spelled_alike(normaliser.signature) for normaliser in NORMALISERS}
+
+
+_EVENTS: Final = {
+    normaliser.client: (
+        _spelled(short(normaliser.event, normaliser)),
+        _spelled(normaliser.prefix + short(normaliser.event, normaliser)),
+    )
+    for normaliser in NORMALISERS
+}
+"""The event that costs, without and with the client's prefix, in the spelling of `_spelled`."""
 
 
 def _named(record: LogRecord, normaliser: Normaliser) -> bool:

@@ -28,6 +28,18 @@ PARSED_WHOLE: Final = 4 << 20
 """Largest body that is parsed whole, in bytes: it takes 20 ms, during which no other task runs."""
 ALLOWANCE: Final = 8 << 20
 """Memory in bytes that a parsed body or part may need beyond seven times its own size."""
+_FORMER: Final = {
+    "scopeLogs": "instrumentationLibraryLogs",
+    "scopeMetrics": "instrumentationLibraryMetrics",
+    "scopeSpans": "instrumentationLibrarySpans",
+    "logRecords": "logs",
+}
+_FORMER_SCOPE: Final = "instrumentationLibrary"
+"""Names of OTLP before 1.0, which old exporters still send."""
+_BESIDE: Final = frozenset({"resource", "scope", _FORMER_SCOPE})
+_BETWEEN: Final = b"\0\x1e"
+"""What may be between two requests, besides white space: padding, and the separator of RFC 7464."""
+_BETWEEN_ELEMENTS: Final = _BETWEEN + b"[,]"
 _WEIGHT: Final = 7
 _OBJECT: Final = 240
 _NO_PARTS: Final = bytes(byte for byte in range(256) if byte not in b"{[,")
@@ -91,7 +103,7 @@ def walk(body: bytes, signal: Signal, tally: DecodingBudget) -> Iterator[Item]:
     """
     document = _whole(body)
     if document is None:
-        yield from _Walk(body, signal, tally).request()
+        yield from _Walk(body, signal, tally).requests()
         return
     refuse_other_signals(document, signal)
     top, middle, bottom = KEYS[signal]
@@ -100,17 +112,44 @@ def walk(body: bytes, signal: Signal, tally: DecodingBudget) -> Iterator[Item]:
         if type(resource) is not dict:
             yield {}, {}, _not_an_object(tally, top, kind_of(resource))
             continue
-        for scope in entries(resource, middle):
+        scopes = _inner(resource, middle)
+        if not scopes and (why := _misnamed(resource, middle)):
+            yield resource, {}, _broken(tally, why)
+        for scope in scopes:
             tally.frame()
             if type(scope) is not dict:
                 yield resource, {}, _not_an_object(tally, middle, kind_of(scope))
                 continue
-            for record in entries(scope, bottom):
+            records = _inner(scope, bottom)
+            if not records and (why := _misnamed(scope, bottom)):
+                yield resource, scope, _broken(tally, why)
+            if _FORMER_SCOPE in scope:
+                scope = {"scope": scope[_FORMER_SCOPE]} | scope
+            for record in records:
                 if type(record) is dict:
                     tally.record()
                     yield resource, scope, record
                 else:
                     yield resource, scope, _not_an_object(tally, bottom, kind_of(record))
+
+
+def _inner(parent: dict[str, Any], key: str) -> list[Any]:
+    """Return the list under a key or the name that it had before OTLP 1.0."""
+    return entries(parent, key) or (entries(parent, _FORMER[key]) if key in _FORMER else [])
+
+
+def _misnamed(parent: dict[str, Any], key: str) -> str:
+    """Return why a resource or scope has nothing under `key`, empty when nothing seems to be lost."""
+    if get(parent, key) is not None:
+        return ""
+    return _instead(key, [name for name, held in parent.items() if held and type(held) in (list, dict)])
+
+
+def _instead(key: str, names: list[str]) -> str:
+    """Return the reason if one of these objects and lists may be what belongs under `key`."""
+    # fields that a later version adds are ignored, as long as the known one is there
+    others = ", ".join(repr(name[:40]) for name in names[:8] if name not in _BESIDE)
+    return f"it has no {key}, but {others}" if others else ""
 
 
 def signal_of(body: bytes) -> Signal:
@@ -157,14 +196,20 @@ def _whole(body: bytes) -> dict[str, Any] | None:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
+    if type(document) is list and document and type(document[0]) is dict:
+        return None
     if type(document) is not dict:
         raise invalid(f"it is {kind_of(document)}, not an object")
     return document
 
 
-def _not_an_object(tally: DecodingBudget, key: str, kind: str) -> BrokenRecord:
+def _broken(tally: DecodingBudget, why: str) -> BrokenRecord:
     tally.record()
-    return BrokenRecord(tally.records - 1, f"{key} holds {kind}, not only objects")
+    return BrokenRecord(tally.records - 1, why)
+
+
+def _not_an_object(tally: DecodingBudget, key: str, kind: str) -> BrokenRecord:
+    return _broken(tally, f"{key} holds {kind}, not only objects")
 
 
 class _Walk:
@@ -182,28 +227,59 @@ class _Walk:
         """Whether a record was cut off, which already reports the damage."""
 
     def top(self) -> dict[str, ByteRange]:
-        """Return the request's members."""
+        """Return the members of the first request."""
+        return self._top(self._first())
+
+    def requests(self) -> Iterator[Item]:
+        """Yield all items of all requests: some senders write several, one after the other or in an array.
+        Undecodable remains are yielded last, as one broken record.
+        """
+        outermost = self._first()
+        between = _BETWEEN_ELEMENTS if self._scanner.value(between=_BETWEEN).start < outermost.start else _BETWEEN
+        parts = self._top(outermost)
+        if self._scanner.damaged and not parts:
+            raise self._not_json()
+        refuse_other_signals(dict.fromkeys(parts, ()), self._signal)
+        why = ""
+        while True:
+            end = self._scanner.end
+            for resource in self._list(parts, self._keys[0]):
+                self._tally.frame()
+                yield from self._resource(resource)
+            if end < 0:
+                break
+            outermost = self._scanner.value(end, between)
+            if outermost.start >= outermost.stop:
+                break
+            if self._kind(outermost) != "an object":
+                why = f"after the request there are {outermost.stop - outermost.start} other bytes"
+                break
+            self._tally.frame()
+            parts = self._top(outermost)
+            try:
+                refuse_other_signals(dict.fromkeys(parts, ()), self._signal)
+            except InvalidBodyError as exc:
+                yield {}, {}, _broken(self._tally, exc.message)
+        if self._scanner.damaged and not self._told:
+            why = why or "a part of the body is not JSON: its quotes and brackets do not pair; it may have been cut off"
+        if why:
+            yield {}, {}, _broken(self._tally, why)
+
+    def _first(self) -> ByteRange:
         outermost = self._scanner.value()
+        if self._kind(outermost) == "an array":
+            inner = self._scanner.value(outermost.start + 1, _BETWEEN)
+            if self._kind(inner) == "an object":
+                return inner
+        return outermost
+
+    def _top(self, outermost: ByteRange) -> dict[str, ByteRange]:
         kind = self._kind(outermost)
         if kind == "not JSON":
             raise self._not_json()
         if kind != "an object":
             raise invalid(f"it is {kind}, not an object")
         return {name_of(key): span for key, span in self._scanner.members(outermost)}
-
-    def request(self) -> Iterator[Item]:
-        """Yield all items. Undecodable remains are yielded last, as one broken record."""
-        parts = self.top()
-        if self._scanner.damaged and not parts:
-            raise self._not_json()
-        refuse_other_signals(dict.fromkeys(parts, ()), self._signal)
-        for resource in self._list(parts, self._keys[0]):
-            self._tally.frame()
-            yield from self._resource(resource)
-        if self._scanner.damaged and not self._told:
-            self._tally.record()
-            why = "a part of the body is not JSON: its quotes and brackets do not pair; it may have been cut off"
-            yield {}, {}, BrokenRecord(self._tally.records - 1, why)
 
     @staticmethod
     def _not_json() -> InvalidBodyError:
@@ -220,6 +296,8 @@ class _Walk:
             return
         parts = self._members(span)
         resource = {"resource": self._described(parts.get("resource"))}
+        if why := self._misnamed(parts, middle):
+            yield resource, {}, _broken(self._tally, why)
         for inner in self._list(parts, middle):
             self._tally.frame()
             kind = self._kind(inner)
@@ -227,7 +305,9 @@ class _Walk:
                 yield resource, {}, _not_an_object(self._tally, middle, kind)
                 continue
             members = self._members(inner)
-            scope = {"scope": self._described(members.get("scope"))}
+            scope = {"scope": self._described(members.get("scope") or members.get(_FORMER_SCOPE))}
+            if why := self._misnamed(members, bottom):
+                yield resource, scope, _broken(self._tally, why)
             for record in self._list(members, bottom):
                 kind = self._kind(record)
                 if kind != "an object":
@@ -241,7 +321,7 @@ class _Walk:
         return {name_of(name): part for name, part in self._scanner.members(span)}
 
     def _list(self, parts: dict[str, ByteRange], key: str) -> Iterator[ByteRange]:
-        found = parts.get(key) or parts.get(snake(key))
+        found = self._found(parts, key)
         if found is None:
             return
         kind = self._kind(found)
@@ -249,6 +329,16 @@ class _Walk:
             yield from self._scanner.elements(found)
         elif kind != "null":
             yield found
+
+    @staticmethod
+    def _found(parts: dict[str, ByteRange], key: str) -> ByteRange | None:
+        return parts.get(key) or parts.get(snake(key)) or parts.get(_FORMER.get(key, key))
+
+    def _misnamed(self, parts: dict[str, ByteRange], key: str) -> str:
+        if self._found(parts, key) is not None:
+            return ""
+        filled = (name for name, part in parts.items() if self._body[part.start : part.start + 1] in (b"{", b"["))
+        return _instead(key, list(filled))
 
     def _described(self, span: ByteRange | None) -> dict[str, Any]:
         """Return a resource or scope itself, as far as it can be decoded."""

@@ -7,22 +7,26 @@ from typing import Any, Final
 
 from tallystream.schemas.errors import InvalidBodyError
 from tallystream.schemas.otlp.attributes import JsonAttributes
-from tallystream.schemas.otlp.json_frames import Part, walk
-from tallystream.schemas.otlp.json_values import (
+from tallystream.schemas.otlp.json_attributes import (
     any_value,
     attribute_names,
     attributes,
+    body_pairs,
     described,
-    entries,
+    nanoseconds,
+    sound_attributes,
+)
+from tallystream.schemas.otlp.json_frames import Part, walk
+from tallystream.schemas.otlp.json_values import (
     get,
     hex_id,
     member,
-    nanoseconds,
     text,
     utf8,
 )
 from tallystream.schemas.otlp.limits import LIMITS, DecodingBudget, Limits
 from tallystream.schemas.otlp.records import (
+    NAMES_HINT,
     TOKENS,
     BrokenRecord,
     LogRecord,
@@ -68,7 +72,7 @@ def _candidates(body: bytes, tally: DecodingBudget, hint: RecordHint) -> Iterato
             if not marked:
                 continue
         try:
-            if whole and not hint.names.search(attribute_names(record)):
+            if whole and not hint.names.search(attribute_names(record)) and not _is_in_body(record, hint):
                 continue
         except InvalidBodyError:
             pass
@@ -87,7 +91,9 @@ def _record(
     try:
         values = attributes(record)
     except InvalidBodyError as exc:
-        why, values = exc.message, _sound_attributes(record)
+        why, values = exc.message, sound_attributes(record)
+    if not why:
+        values = _with_body(record, values)
     if len(values) > limits.attributes:
         return BrokenRecord(index, f"it has more than {limits.attributes} attributes")
     found = JsonAttributes(values, any_value)
@@ -107,12 +113,18 @@ def _record(
     return BrokenRecord(index, why, made) if why else made
 
 
-def _sound_attributes(record: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: entry.get("value")
-        for entry in entries(record, "attributes")
-        if type(entry) is dict and type(key := entry.get("key")) is str
-    }
+def _is_in_body(record: dict[str, Any], hint: RecordHint) -> bool:
+    """Whether the hint finds a name in a body that is a key-value list."""
+    body = get(record, "body")
+    return type(body) is dict and "stringValue" not in body and bool(hint.names.search("\n".join(body_pairs(record))))
+
+
+def _with_body(record: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes and, if the token counts are in the body, its pairs."""
+    if NAMES_HINT.search("\n".join(values)):
+        return values
+    inside = body_pairs(record)
+    return inside | values if inside and NAMES_HINT.search("\n".join(inside)) else values
 
 
 class _Marks:

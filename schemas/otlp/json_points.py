@@ -6,16 +6,18 @@ from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from tallystream.schemas.errors import InvalidBodyError, TooManyElementsError
-from tallystream.schemas.otlp.json_frames import Part, walk
-from tallystream.schemas.otlp.json_values import (
+from tallystream.schemas.otlp.json_attributes import (
     any_value,
     attributes,
     described,
+    nanoseconds,
+)
+from tallystream.schemas.otlp.json_frames import Part, walk
+from tallystream.schemas.otlp.json_values import (
     entries,
     get,
     invalid,
     member,
-    nanoseconds,
     text,
     utf8,
 )

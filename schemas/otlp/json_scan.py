@@ -59,17 +59,25 @@ class Scanner:
     Every method raises TooManyElementsError when the text has more parts than any client sends.
     """
 
-    __slots__ = ("_steps", "damaged", "text")
+    __slots__ = ("_steps", "damaged", "end", "text")
 
     def __init__(self, text: bytes) -> None:
         self.text = text
         self.damaged = False
-        """Whether the text ended within a value, or continued after its end."""
+        """Whether the text ended within a value."""
+        self.end = -1
+        """Where the object ended whose members were found last, -1 when it did not end."""
         self._steps = 0
 
-    def value(self) -> ByteRange:
-        """Return the outermost value, which is assumed to reach to the end of the text."""
-        return ByteRange(self._blank(0), len(self.text))
+    def value(self, position: int = 0, between: bytes = b"") -> ByteRange:
+        """Return the value after `position`, which is assumed to reach to the end of the text, without the bytes of
+        `between` before it.
+        """
+        position = self._blank(position)
+        while between and self.text[position : position + 1] and self.text[position] in between:
+            self._step()
+            position = self._blank(position + 1)
+        return ByteRange(position, len(self.text))
 
     def _span(self, position: int, end: int) -> ByteRange:
         """Return the value that begins at `position`."""
@@ -113,9 +121,11 @@ class Scanner:
     def members(self, obj: ByteRange) -> Iterator[tuple[bytes, ByteRange]]:
         """Yield (key as written, without its quotes; value) of an object."""
         text, position = self.text, obj.start + 1
+        self.end = -1
         while (position := self._blank(position)) < obj.stop:
             byte = text[position]
             if byte == 0x7D:
+                self.end = position + 1
                 return
             if byte == 0x2C:
                 position += 1

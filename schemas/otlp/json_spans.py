@@ -7,15 +7,17 @@ from typing import Any
 
 from tallystream.schemas.errors import InvalidBodyError, TooManyElementsError
 from tallystream.schemas.otlp.attributes import JsonAttributes
-from tallystream.schemas.otlp.json_frames import Part, walk
-from tallystream.schemas.otlp.json_values import (
+from tallystream.schemas.otlp.json_attributes import (
     any_value,
     attribute_names,
     attributes,
     described,
+    nanoseconds,
+)
+from tallystream.schemas.otlp.json_frames import Part, walk
+from tallystream.schemas.otlp.json_values import (
     hex_id,
     member,
-    nanoseconds,
     text,
     utf8,
 )

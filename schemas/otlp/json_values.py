@@ -1,4 +1,4 @@
-"""Reads OTLP/JSON by protobuf's JSON mapping and accepts every spelling that it allows.
+"""Reads JSON by protobuf's JSON mapping and accepts every spelling that it allows.
 
 Names of fields are lowerCamelCase or as in the .proto files, unknown ones are ignored, null is absent, numbers come as
 numbers or strings, ids as hex (OTLP) or base64 (protobuf). A lone surrogate, which JSON can express but which cannot be
@@ -11,7 +11,6 @@ import base64
 import binascii
 import json
 import re
-from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
 
@@ -19,19 +18,16 @@ import orjson
 
 from tallystream.schemas.errors import InvalidBodyError
 from tallystream.schemas.otlp.json_scan import ByteRange, Scanner
-from tallystream.schemas.otlp.records import OPAQUE, Broken, Value
+from tallystream.schemas.otlp.records import Broken
 
-_NUMBER: Final = re.compile(r"[+-]?(?:NaN|Infinity|[0-9]{1,400}(?:\.[0-9]{1,400})?(?:[eE][+-]?[0-9]{1,4})?)", re.ASCII)
-_WHOLE: Final = re.compile(r"[+-]?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
 _HEX: Final = re.compile(r"[0-9a-fA-F]*", re.ASCII)
 _UPPER: Final = re.compile(r"(?<=[a-z])([A-Z])")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _BOM: Final = b"\xef\xbb\xbf"
+_UTF32: Final = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
-_NANOSECONDS: Final = 19
-"""Digits of a time between 2001 and 2286."""
-_SHORT: Final = 19
-"""A number with fewer digits fits into 64 bits."""
+_UNMARKED: Final = (("utf-32-le", b"{\0\0\0"), ("utf-32-be", b"\0\0\0{"), ("utf-16-le", b"{\0"), ("utf-16-be", b"\0{"))
+"""How an object begins in the encodings that JSON once allowed (RFC 4627, section 3)."""
 _LONGEST_INTEGER: Final = 40
 """Maximum digits of an integer that is parsed; longer ones do not fit into any field and are slow to parse."""
 _DEEPEST: Final = 24
@@ -39,12 +35,6 @@ _DEEPEST: Final = 24
 NOT_JSON: Final = Broken("it is not JSON")
 
 _ID_BYTES: Final = frozenset({8, 16})
-_KINDS: Final = {
-    "stringValue": "stringValue", "intValue": "intValue", "boolValue": "boolValue", "doubleValue": "doubleValue",
-    "arrayValue": "arrayValue", "kvlistValue": "kvlistValue", "bytesValue": "bytesValue",
-    "string_value": "stringValue", "int_value": "intValue", "bool_value": "boolValue", "double_value": "doubleValue",
-    "array_value": "arrayValue", "kvlist_value": "kvlistValue", "bytes_value": "bytesValue",
-}  # fmt: skip
 
 
 def invalid(what: str, hint: str = "see the OTLP/JSON examples of opentelemetry-proto") -> InvalidBodyError:
@@ -53,10 +43,17 @@ def invalid(what: str, hint: str = "see the OTLP/JSON examples of opentelemetry-
 
 
 def utf8(body: bytes) -> bytes:
-    """Return a body without its byte order mark, and UTF-16, which some runtimes call JSON, as UTF-8."""
-    if body.startswith(_BOM):
-        return body[len(_BOM) :]
-    return body.decode("utf-16", "replace").encode() if body.startswith(_UTF16) else body
+    """Return a body without byte order marks, and UTF-16 or UTF-32, which some runtimes call JSON, as UTF-8."""
+    if body.startswith(b"{") and body[1:2] != b"\0":
+        return body
+    while body.startswith(_BOM):
+        body = body[len(_BOM) :]
+    if body.startswith(_UTF32):
+        return body.decode("utf-32", "replace").encode()
+    if body.startswith(_UTF16):
+        return body.decode("utf-16", "replace").encode()
+    coding = next((coding for coding, begin in _UNMARKED if body.startswith(begin)), "")
+    return body.decode(coding, "replace").encode() if coding else body
 
 
 def load(body: bytes) -> dict[str, Any]:
@@ -189,15 +186,6 @@ def clean(found: str) -> str:
     return found if found.isascii() else _SURROGATE.sub("\ufffd", found)
 
 
-def nanoseconds(parent: dict[str, Any], key: str) -> int:
-    """Return the fixed64 under `key`, 0 when it is absent or not such a number."""
-    found = get(parent, key)
-    if type(found) is str and len(found) == _NANOSECONDS and found.isascii() and found.isdigit():
-        return int(found)
-    number = 0 if found is None else _integer(found, key, 0, 2**64)
-    return number if isinstance(number, int) else 0
-
-
 def hex_id(parent: dict[str, Any], key: str) -> str:
     """Return the trace or span id under `key` in lowercase hex, empty when it is absent.
 
@@ -212,96 +200,6 @@ def hex_id(parent: dict[str, Any], key: str) -> str:
     except (ValueError, binascii.Error):
         return found.lower()
     return raw.hex() if len(raw) in _ID_BYTES else found.lower()
-
-
-def attributes(parent: dict[str, Any]) -> dict[str, Any]:
-    """Return the attributes under `attributes` as key -> undecoded AnyValue; of two with one key the last one.
-
-    Raises:
-        InvalidBodyError: they are not a list of keys and values.
-
-    """
-    found = {}
-    for entry in objects(parent, "attributes"):
-        key = entry.get("key")
-        if type(key) is not str and key is not None:
-            raise invalid(f"an attribute's key is {kind_of(key)}, not a string")
-        found[clean(key or "")] = entry.get("value")
-    return found
-
-
-def described(parent: dict[str, Any]) -> dict[str, Value]:
-    """Return the attributes of a resource or scope as far as they can be decoded."""
-    return {
-        clean(key): any_value(entry.get("value"))
-        for entry in entries(parent, "attributes")
-        if type(entry) is dict and type(key := entry.get("key")) is str
-    }
-
-
-def attribute_names(parent: dict[str, Any]) -> str:
-    """Return the keys of the attributes, one per line. This must be fast, because nothing else is read of most records.
-
-    Raises:
-        InvalidBodyError: they are not a list of keys and values.
-
-    """
-    found = parent.get("attributes")
-    if type(found) is list:
-        try:
-            return "\n".join([entry["key"] for entry in found])
-        except (TypeError, KeyError):
-            pass
-    return "\n".join(attributes(parent))
-
-
-def any_value(value: object) -> Value:
-    """Return the content of an AnyValue, `Broken` when it is not valid."""
-    if value is None:
-        return None
-    if type(value) is not dict:
-        return Broken(f"it is {kind_of(value)}, not an object such as {{'stringValue': ...}}")
-    text = value.get("stringValue")
-    if type(text) is str and len(value) == 1:
-        return text if text.isascii() else clean(text)
-    for name, held in value.items():
-        kind = _KINDS.get(name)
-        if held is None or kind is None:
-            continue
-        if kind == "stringValue":
-            return clean(held) if type(held) is str else Broken(f"stringValue is {kind_of(held)}")
-        if kind == "intValue":
-            if type(held) is str and len(held) < _SHORT and held.isascii() and held.isdigit():
-                return int(held)
-            return _integer(held, kind, -(2**63), 2**63)
-        if kind == "boolValue":
-            return held if type(held) is bool else Broken(f"boolValue is {kind_of(held)}")
-        if kind == "doubleValue":
-            return _double(held)
-        return OPAQUE
-    return None
-
-
-def _integer(found: object, key: str, low: int, high: int) -> int | Broken:
-    """Return a 64-bit integer. By protobuf's JSON mapping 100, 1e2, 100.0, "100" and "1e2" are all the same."""
-    number: Any = found
-    if type(found) is str and _WHOLE.fullmatch(found):
-        exact = Decimal(found)
-        number = int(exact) if exact == exact.to_integral_value() else None
-    elif type(found) is float:
-        number = int(found) if found.is_integer() else None
-    if type(number) is not int:
-        return Broken(f"{key} is not a whole number")
-    return number if low <= number < high else Broken(f"{key} does not fit into 64 bits")
-
-
-def _double(found: Any) -> float | Broken:
-    try:
-        if type(found) is int or type(found) is float or (type(found) is str and _NUMBER.fullmatch(found)):
-            return float(found)
-    except OverflowError:
-        return float("inf") if found > 0 else float("-inf")
-    return Broken("doubleValue is not a number")
 
 
 def kind_of(found: object) -> str:

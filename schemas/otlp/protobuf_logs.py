@@ -32,9 +32,15 @@ def read_logs(body: bytes, limits: Limits = LIMITS, hint: RecordHint = TOKENS) -
         InvalidBodyError: now, or while walking the candidates: its records cannot be separated, or it exceeds a limit.
 
     """
-    tally = DecodingBudget(limits)
     if COMPILED and len(body) <= PARSED_WHOLE and protobuf_scan.is_usual(body):
+        tally = DecodingBudget(limits)
         return LogsBody(tally, protobuf_scan.records(body, tally, hint))
+    return read_parsed(body, limits, hint)
+
+
+def read_parsed(body: bytes, limits: Limits = LIMITS, hint: RecordHint = TOKENS) -> LogsBody:
+    """Decode an ExportLogsServiceRequest as `read_logs`, also a usual one with protobuf's parser."""
+    tally = DecodingBudget(limits)
     request = _request(body) if len(body) <= PARSED_WHOLE else None
     if request is None or not _plainly_logs(request):
         refuse_other_shapes(body, "logs", limits)

@@ -5,10 +5,19 @@ from __future__ import annotations
 from google.protobuf.message import DecodeError
 
 from tallystream.schemas.otlp import wire
-from tallystream.schemas.otlp.attributes import MapAttributes, PlainAttributes, message_value
+from tallystream.schemas.otlp.attributes import MapAttributes, PlainAttributes, message_value, message_values
 from tallystream.schemas.otlp.limits import Limits
 from tallystream.schemas.otlp.protobuf_messages import LogRecordMessage
-from tallystream.schemas.otlp.records import OPAQUE, Broken, BrokenRecord, LogRecord, Value, event_names
+from tallystream.schemas.otlp.records import (
+    NAMES_HINT,
+    OPAQUE,
+    Attributes,
+    Broken,
+    BrokenRecord,
+    LogRecord,
+    Value,
+    event_names,
+)
 
 _OPAQUE_KINDS = frozenset({5, 6, 7})
 
@@ -21,10 +30,12 @@ def record(raw: bytes, index: int, scope: str, resource: dict[str, Value], limit
         message = LogRecordMessage.FromString(raw)
     except DecodeError:
         return _salvaged(raw, index, scope, resource, limits)
-    attributes = MapAttributes(message.attributes)
+    attributes: Attributes = MapAttributes(message.attributes)
     if len(message.attributes) > limits.attributes:
         return BrokenRecord(index, f"it has more than {limits.attributes} attributes")
     body = message_value(message.body) if message.HasField("body") else None
+    if body is OPAQUE and (inside := _body_pairs(message.body.kvlist_value, attributes, limits)):
+        attributes = PlainAttributes(inside | message_values(message.attributes))
     named = event_names(attributes, message.event_name, body)
     return LogRecord(
         index,
@@ -45,7 +56,8 @@ def _salvaged(
 ) -> LogRecord | BrokenRecord:
     """Return the record with its text converted to UTF-8; broken when some bytes do not belong to any field."""
     times = {1: 0, 11: 0}
-    trace_id, field, body, whole = "", "", None, True
+    trace_id, field, pairs, whole = "", "", b"", True
+    body: Value = None
     values: dict[str, Value] = {}
     for found in wire.fields(raw, 0, len(raw)):
         if found.kind in (wire.CUT, wire.BAD):
@@ -64,7 +76,10 @@ def _salvaged(
             field = wire.text(raw, found)
         elif found.number == 5:
             body = _any_value(raw, found)
+            pairs = _kvlist(raw, found)
     attributes = PlainAttributes(values)
+    if body is OPAQUE and (inside := _body_pairs(pairs, attributes, limits)):
+        attributes = PlainAttributes(inside | values)
     named = event_names(attributes, field, body)
     made = LogRecord(
         index,
@@ -79,6 +94,43 @@ def _salvaged(
         named.hints,
     )
     return made if whole else BrokenRecord(index, "it is not a complete log record in protobuf", made)
+
+
+def _body_pairs(raw: bytes, attributes: Attributes, limits: Limits) -> dict[str, Value]:
+    """Return a body that is a key-value list if the token counts are in it, and not in the attributes; else nothing.
+
+    Some pipelines move a record's attributes into its body, or into `attributes` in it.
+    """
+    if NAMES_HINT.search("\n".join(attributes.names())):
+        return {}
+    values: dict[str, Value] = {}
+    inner: dict[str, Value] = {}
+    for found in wire.fields(raw, 0, len(raw)):
+        if found.number != 1 or found.kind != wire.LEN or len(values) > limits.attributes:
+            continue
+        _add_attribute(values, raw, found)
+        if "attributes" in values and not inner and raw.find(b"attributes", found.start, found.stop) >= 0:
+            _add_inner(inner, raw, found, limits)
+    values |= inner
+    if len(values) > limits.attributes or not NAMES_HINT.search("\n".join(values)):
+        return {}
+    return values
+
+
+def _add_inner(values: dict[str, Value], raw: bytes, pair: wire.Field, limits: Limits) -> None:
+    """Add the pairs of the key-value list that is the value of a pair."""
+    for part in wire.fields(raw, pair.start, pair.stop):
+        if part.number == 2 and part.kind == wire.LEN:
+            held = _kvlist(raw, part)
+            for inner in wire.fields(held, 0, len(held)):
+                if inner.number == 1 and inner.kind == wire.LEN and len(values) <= limits.attributes:
+                    _add_attribute(values, held, inner)
+
+
+def _kvlist(raw: bytes, value: wire.Field) -> bytes:
+    """Return the bytes of the key-value list in an AnyValue, empty when it is something else."""
+    lists = (f for f in wire.fields(raw, value.start, value.stop) if f.number == 6 and f.kind == wire.LEN)
+    return next((raw[found.start : found.stop] for found in lists), b"")
 
 
 def attributes(raw: bytes, found: wire.Field, number: int, limits: Limits) -> dict[str, Value]:

@@ -16,7 +16,7 @@ from tallystream.schemas.otlp.attributes import PlainAttributes
 from tallystream.schemas.otlp.limits import DecodingBudget, Limits
 from tallystream.schemas.otlp.protobuf_fields import ODD, add_attribute, any_value, attributes_of, field, fixed64
 from tallystream.schemas.otlp.protobuf_records import record
-from tallystream.schemas.otlp.records import BrokenRecord, LogRecord, RecordHint, Value, event_names
+from tallystream.schemas.otlp.records import OPAQUE, BrokenRecord, LogRecord, RecordHint, Value, event_names
 
 # Tags: the field's number and wire type (0 varint, 1 eight bytes, 2 length-delimited, 5 four bytes).
 _RESOURCES: Final = 0x0A
@@ -253,7 +253,8 @@ def _fields(body: bytes, at: int, stop: int) -> _Fields | None:
         elif tag == _BODY:
             bodies += 1
             found.body = any_value(body, start, at)
-            if bodies > 1 or found.body is ODD:
+            # a body that is a list may have what belongs in the attributes
+            if bodies > 1 or found.body is ODD or found.body is OPAQUE:
                 return None
         elif tag == _TRACE_ID:
             found.trace_id = body[start:at].hex()

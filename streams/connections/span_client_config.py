@@ -25,12 +25,20 @@ def copilot(base_url: str, authorization: dict[str, str]) -> str:
 
 
 def vscode(base_url: str, authorization: dict[str, str]) -> str:
-    """Return VS Code's settings; headers can only be set in the environment that VS Code is started from."""
+    """Return VS Code's settings, those of the Agent Host included, which runs the sessions of newer versions.
+
+    Headers are set in the environment that VS Code is started from: as a setting, which older versions do not have, a
+    secret would be synchronised to the user's other machines.
+    """
     settings = {
         "github.copilot.chat.otel.enabled": True,
         "github.copilot.chat.otel.exporterType": "otlp-http",
         "github.copilot.chat.otel.otlpEndpoint": base_url,
         "github.copilot.chat.otel.captureContent": False,
+        "chat.agentHost.otel.enabled": True,
+        "chat.agentHost.otel.exporterType": "otlp-http",
+        "chat.agentHost.otel.otlpEndpoint": base_url,
+        "chat.agentHost.otel.captureContent": False,
     }
     note = [f"// in the shell that starts code: {line}" for line in headers_variable(authorization)]
     return _lines(*note, json.dumps(settings, indent=2))
@@ -59,9 +67,11 @@ def opencode(base_url: str, authorization: dict[str, str]) -> str:
 
 
 def cline(base_url: str, authorization: dict[str, str]) -> str:
-    """Return Cline's environment; organisations can set the same in its dashboard instead."""
+    """Return Cline's environment, in which only `true` turns it on in every version; organisations can set the same in
+    its dashboard instead.
+    """
     lines = [
-        "export CLINE_OTEL_TELEMETRY_ENABLED=1",
+        "export CLINE_OTEL_TELEMETRY_ENABLED=true",
         "export CLINE_OTEL_LOGS_EXPORTER=otlp",
         "export CLINE_OTEL_METRICS_EXPORTER=otlp",
         "export CLINE_OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",

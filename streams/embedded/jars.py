@@ -18,11 +18,8 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
-
 from tallystream.schemas.errors import RetryableError, UnfitError, UnreachableError, UsageError
 from tallystream.streams.embedded import progress
-from tallystream.streams.service.locks import ProcessLock
 
 DOWNLOADS_AT_ONCE = 4
 ATTEMPTS = 4
@@ -116,6 +113,8 @@ def _right_size(path: Path, jar: Jar) -> bool:
 @contextmanager
 def locked(path: Path, waiting: str) -> Iterator[None]:
     """Hold `path` locked; shows the message while another process holds it."""
+    from tallystream.streams.service.locks import ProcessLock  # not in every command that asks where the cache is
+
     lock = ProcessLock(path)
     if not lock.acquire():
         with progress.waiting(waiting):
@@ -155,6 +154,7 @@ def _fetcher(staging: Path, mirror: str | None, advance: Callable[[int], None]) 
         from jgo.config import GlobalSettings
         from jgo.constants import MAVEN_CENTRAL_URL
         from jgo.maven import MavenContext, PythonResolver
+        from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
     except ImportError as exc:
         raise extra_missing(exc) from exc
 

@@ -52,7 +52,8 @@ def credentials(target: RouteTarget, headers_id: str | None, authorization: str 
         )
     bearer = None
     if authorization is not None:
-        scheme, _, secret = authorization.partition(" ")
+        # OTEL_EXPORTER_OTLP_HEADERS is percent-encoded, which not every exporter decodes
+        scheme, _, secret = authorization.replace("%20", " ", 1).partition(" ")
         if scheme.lower() == "bearer":
             bearer = hash_secret(secret.strip())
     return Credentials(ingest_sha256, target.provider or "", bearer)

@@ -17,6 +17,11 @@ from tallystream.streams.gateway.errors import RequestRefusedError, UndecodableE
 CODINGS: Final = ("gzip", "zstd", "deflate")
 """Supported Content-Encodings, besides none. `x-gzip` and `zlib` are old names of two of them."""
 _NAMES: Final = {"x-gzip": "gzip", "zlib": "deflate"}
+_NO_CODINGS: Final = ("", "identity", "none", "utf-8", "utf8")
+"""`none` and the name of a character set are not codings, but are sent for bodies without one."""
+_GZIP: Final = b"\x1f\x8b\x08"
+_MAGIC: Final = {_GZIP: "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+"""How a compressed body begins; no OTLP request in protobuf or JSON begins like this."""
 _WBITS: Final = {"gzip": 31, "deflate": 15}
 _RAW_DEFLATE: Final = -15
 _SLICE: Final = 64 << 10
@@ -38,13 +43,22 @@ def coding_named(header: str | None) -> str:
         RequestRefusedError: 400, it is not supported.
 
     """
-    coding = (header or "").strip().lower()
-    if coding in ("", "identity"):
+    if header is None:
         return ""
-    coding = _NAMES.get(coding, coding)
+    named = [coding for part in header.split(",") if (coding := part.strip().lower()) not in _NO_CODINGS]
+    if not named:
+        return ""
+    coding = _NAMES.get(named[0], named[0])
     if coding not in CODINGS:
         raise RequestRefusedError(400, f"unknown Content-Encoding: use {', '.join(CODINGS)} or none")
+    if len(named) > 1:
+        raise RequestRefusedError(400, f"more than one Content-Encoding: use {', '.join(CODINGS)} or none")
     return coding
+
+
+def coding_of(raw: bytes) -> str:
+    """Return the coding of a body that came without Content-Encoding, which some proxies drop; "" for none."""
+    return next((coding for begin, coding in _MAGIC.items() if raw.startswith(begin)), "")
 
 
 def too_large(limit: int) -> RequestRefusedError:
@@ -80,6 +94,11 @@ def _gzip(raw: bytes, out: io.BytesIO, limit: int) -> None:
         if parts > _MOST_PARTS:
             raise RequestRefusedError(413, f"the gzip body has more than {_MOST_PARTS} members")
         position = _member(raw, position, "gzip", _WBITS["gzip"], out, limit)
+        if not raw.startswith(_GZIP, position):
+            # some senders pad the body to whole blocks
+            if raw[position:].strip(b"\0"):
+                raise UndecodableError(f"after the end of the gzip body there are {len(raw) - position} other bytes")
+            return
 
 
 def _deflate(raw: bytes, out: io.BytesIO, limit: int) -> None:
@@ -97,6 +116,7 @@ def _deflate(raw: bytes, out: io.BytesIO, limit: int) -> None:
 def _member(raw: bytes, position: int, coding: str, wbits: int, out: io.BytesIO, limit: int) -> int:
     """Decompress one member; return where the next one begins."""
     member = zlib.decompressobj(wbits)
+    begun = coding == "gzip" and raw.startswith(_GZIP, position)
     while True:
         # the unused input is read again from `position`
         fed = raw[position : position + _SLICE]
@@ -105,7 +125,8 @@ def _member(raw: bytes, position: int, coding: str, wbits: int, out: io.BytesIO,
         try:
             piece = member.decompress(fed, min(_PIECE, limit - out.tell() + 1))
         except zlib.error:
-            raise UndecodableError(f"the body is not {coding}") from None
+            what = f"the {coding} body is damaged" if out.tell() or begun else f"the body is not {coding}"
+            raise UndecodableError(what) from None
         _put(piece, out, limit)
         if member.eof:
             return position + len(fed) - len(member.unused_data)

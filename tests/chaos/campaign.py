@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.chaos import companions, leaders, mishaps, moves, surroundings  # noqa: F401 - they add their kinds
+from tests.chaos import companions, leaders, mishaps, moves, prices, surroundings  # noqa: F401 - they add their kinds
 from tests.chaos.cluster import Cluster
 from tests.chaos.faults import KINDS, Blow, Ring
 from tests.chaos.load import Fleet, Fleetwise

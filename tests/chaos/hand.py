@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,16 +17,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from prometheus_client import CollectorRegistry
 from tests.chaos.ledger import Ledger, judge, read
+from tests.chaos.prices import costs_law
 from tests.support.counting import ended
 from tests.support.usage import Event, Session, event
 
 from tallystream.agents.pricing import Book
 from tallystream.agents.session_cost.agent import SessionCost
+from tallystream.agents.session_cost.correction import HEADER
 from tallystream.agents.session_cost.hour_state import Window
 from tallystream.agents.session_cost.metrics import FoldMetrics
+from tallystream.agents.session_cost.reprice_plan import PlannedCorrection, RepricePlan, Scope
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topic_setup import ensure
 from tallystream.streams.kafka.topics import Topics
@@ -132,6 +137,8 @@ class World:
     book: Book
     hands: list[Hand] = field(default_factory=list)
     rng: random.Random = field(default_factory=lambda: random.Random(5))
+    corrected_book: str = ""
+    """The book with the prices of `prices`, once rows are given them."""
 
     async def hand(
         self,
@@ -168,6 +175,31 @@ class World:
         finally:
             await producer.stop()
 
+    async def planned(self, book: Book) -> list[PlannedCorrection]:
+        """Return what gives the rows the prices of another book, as `tallystream reprice --apply` plans it."""
+        self.corrected_book = book.hash
+        rows = {
+            key: ((row["version"][0], row["version"][1]), orjson.dumps(row))
+            for key, row in (await self.ledger()).rows.items()
+        }
+        window = Window(int((7 * DAY).total_seconds() * 1000))
+        plan = RepricePlan(book, window, self.topics, Scope(), time.time_ns() // 1_000_000)
+        plan.begin(0, rows)
+        for record in await self.usage():
+            plan.add(record)
+        plan.end()
+        return plan.corrections
+
+    async def correct(self, corrections: list[PlannedCorrection]) -> None:
+        """Send price corrections."""
+        producer = AIOKafkaProducer(**self.kafka.client())
+        await producer.start()
+        try:
+            for one in corrections:
+                await producer.send_and_wait(self.topics.usage.name, one.value, key=one.key, headers=[HEADER])
+        finally:
+            await producer.stop()
+
     async def append(self, ahead: timedelta, *sessions: str) -> None:
         """Send messages of one event each, appended `ahead` of now; the topic must take the producer's time."""
         at = int((datetime.now(UTC) + ahead).timestamp() * 1000)
@@ -200,7 +232,9 @@ class World:
 
     async def problems(self) -> list[str]:
         """Return the problems that the oracle finds."""
-        return judge(await self.ledger())
+        found = await self.ledger()
+        buckets = [bucket for row in found.rows.values() for bucket in row["buckets"]]
+        return judge(found) + costs_law(buckets, self.corrected_book)
 
     async def ledger(self) -> Ledger:
         return await read(self.kafka, self.topics)

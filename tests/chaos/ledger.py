@@ -20,7 +20,9 @@ from aiokafka import ConsumerRecord
 from tests.chaos.witness import Snapshot
 
 from tallystream.agents.session_cost import state_rows
+from tallystream.agents.session_cost.correction import HEADER
 from tallystream.schemas import keys
+from tallystream.schemas.corrections import PriceCorrection
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.hours import HOUR_NS, hour_iso
 from tallystream.schemas.usage import UsageBatch
@@ -79,9 +81,11 @@ class Ledger:
     hour_rows: dict[bytes, dict[str, Any]] = field(default_factory=dict)
     last_hour_rows: dict[bytes, dict[str, Any]] = field(default_factory=dict)
     counted: Counter[str] = field(default_factory=Counter)
-    """events, copies, letters, garbage."""
+    """events, copies, letters, corrections, garbage."""
     problems: list[str] = field(default_factory=list)
     poison: set[str] = field(default_factory=set)
+    corrections: set[str] = field(default_factory=set)
+    """The sources that dead letters of price corrections have."""
 
 
 async def records(kafka: KafkaSettings, topic: str) -> AsyncIterator[tuple[int, ConsumerRecord]]:
@@ -133,7 +137,20 @@ def _letter(ledger: Ledger, record: ConsumerRecord) -> None:
     ledger.letters[letter.source] = letter
 
 
+def _correction(ledger: Ledger, p: int, record: ConsumerRecord) -> None:
+    """Note a price correction: it changes its row unless there is a dead letter of it, and never what is counted."""
+    correction = PriceCorrection.model_validate_json(record.value or b"")
+    source = f"usage|{p}|{record.offset}|0"
+    ledger.corrections.add(source)
+    touched = () if source in ledger.letters else (record.key + b"|" + correction.hour.encode(),)
+    ledger.counted["corrections"] += len(touched)
+    ledger.usage[p].append((record.offset, record.timestamp / 1000, touched))
+
+
 def _usage(ledger: Ledger, p: int, record: ConsumerRecord) -> None:
+    if HEADER in record.headers:
+        _correction(ledger, p, record)
+        return
     try:
         batch = UsageBatch.model_validate_json(record.value or b"")
         misplaced = record.key != keys.join(batch.connection_id, batch.session_id)

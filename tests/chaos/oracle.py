@@ -85,7 +85,11 @@ def judge(
     known = {session for fleet in fleets for session in fleet.truth.session_ids} | ring.many.keys()
     verdict.problems += [f"rows: {r['session_id']} is no session of ours" for r in rows if r["session_id"] not in known]
     verdict.problems += letters_law(
-        book.letters, set(ring.poisoned), {reason: fleet.truth for reason, fleet in never.items()}, ring.many.keys()
+        book.letters,
+        set(ring.poisoned),
+        {reason: fleet.truth for reason, fleet in never.items()},
+        ring.many.keys(),
+        book.corrections,
     )
     if fresh:
         _fresh_worker(verdict, cluster, book)
@@ -108,9 +112,10 @@ def letters_law(
     poison: AbstractSet[str],
     never: Mapping[Reason, Watched],
     many: AbstractSet[str] = frozenset(),
+    corrections: AbstractSet[str] = frozenset(),
 ) -> list[str]:
     """There must be dead letters for the poison and for the fleets with absurd clocks, and no others, except of copies
-    in sessions with too many requests.
+    in sessions with too many requests, and of price corrections whose row has changed meanwhile.
 
     Each acknowledged response of these fleets must have one with its usage, and none may show unsent usage.
     """
@@ -120,6 +125,8 @@ def letters_law(
         if source in poison and letter.reason is Reason.INVALID_MESSAGE:
             continue
         if letter.reason is Reason.BEYOND_DEDUPE and letter.session_id in many:
+            continue
+        if letter.reason is Reason.REPRICE_REFUSED and source in corrections:
             continue
         used = used_of(letter)
         if used is None or letter.reason not in told:
@@ -202,6 +209,7 @@ def _figures(verdict: Verdict, book: accounts.Ledger, ring: Ring, blows: list[Bl
     figures["records_per_s"] = round(sum(f.report.records / max(f.report.seconds, 1e-9) for f in fleets))
     figures["events_on_usage"] = book.counted["events"]
     figures["copies_not_counted"] = book.counted["copies"]
+    figures["price_corrections"] = book.counted["corrections"]
     figures["dead_letters"] = len(book.letters)
     figures["session_hours"] = len(book.rows)
     figures["garbage_ignored"] = book.counted["garbage"]

@@ -69,6 +69,11 @@ def render(outcome: Outcome, command: str, title: str) -> str:
         "|---|---:|",
         f"| usage events that reached Kafka | {figures['events_on_usage']:,} |",
         f"| of these, duplicates (counted once) | {figures['copies_not_counted']:,} |",
+        *(
+            [f"| price corrections that were applied | {figures['price_corrections']:,} |"]
+            if figures["price_corrections"]
+            else []
+        ),
         f"| dead letters, each with the expected reason | {figures['dead_letters']:,} |",
         f"| session-hours, exact to the token and the picodollar | {figures['session_hours']:,} |",
         f"| moments at which positions were compared with the topics | {figures['snapshots']:,} |",

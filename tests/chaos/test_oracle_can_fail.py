@@ -16,16 +16,20 @@ from typing import Any, cast
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from tests.chaos.hand import DAY, PRODUCT, CrashError, Made, Stepped, World, late_rows, world
+from tests.chaos.hand import DAY, NOW, PRODUCT, CrashError, Made, Stepped, World, late_rows, world
 from tests.chaos.mishaps import OTHER_BOOK
+from tests.chaos.prices import corrected
 from tests.chaos.test_compaction_and_expiry import alter
 from tests.support.counting import EndedError
+from tests.support.usage import Event, event
 
 from tallystream.agents.pricing import Book, read_overlay
 from tallystream.agents.session_cost.agent import SessionCost
+from tallystream.agents.session_cost.correction import kind_of, parse_correction
 from tallystream.agents.session_cost.derived import Derived
-from tallystream.agents.session_cost.hour_state import State
+from tallystream.agents.session_cost.hour_state import State, to_row
 from tallystream.agents.session_cost.parse import Head, ParsedBatch
+from tallystream.schemas.rows import SessionHourCost
 from tallystream.schemas.versions import find_version
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.runtime import InputRecord, Partition
@@ -170,6 +174,26 @@ class NoFloor(SessionCost):
         return state
 
 
+class AnyRequests(SessionCost):
+    """A price correction applies to whatever requests its row has by now."""
+
+    def _correct(self, partition: Partition, derived: Derived, record: InputRecord) -> None:
+        given = parse_correction(record.key, record.value)
+        key = (record.key or b"") + b"|" + given.hour.encode()
+        state = self._stored_state(partition, derived, key)
+        assert state is not None
+        have = SessionHourCost.model_validate_json(to_row(key, state)).buckets
+        moves = [
+            move.model_copy(
+                update={"was": [b for b in have if b.book != given.book and kind_of(b) == kind_of(move.was[0])]}
+            )
+            for move in given.moves
+        ]
+        value = given.model_copy(update={"moves": moves}).model_dump_json().encode()
+        careless = SimpleNamespace(offset=record.offset, timestamp=record.timestamp, key=record.key, value=value)
+        super()._correct(partition, derived, cast(InputRecord, careless))
+
+
 class Trusting(Stepped):
     """Accepts a local store without comparing its last record with the changelog."""
 
@@ -305,6 +329,37 @@ async def another_book(here: World, made: Made) -> None:
     await successor.commit()
 
 
+async def other_prices(here: World, made: Made) -> None:
+    """Another request arrives between the plan of a price correction and the correction. It is planned again, and the
+    worker dies between the public rows and the changelog.
+    """
+
+    def asked() -> Event:
+        return event(here.rng, NOW, "o3", "default")
+
+    path, _ = corrected(here.folder)
+    book = Book(read_overlay(path))
+    await here.send(("s1", [asked()]), ("s2", [asked()]))
+    worker = await here.worked(made)
+    outdated = await here.planned(book)
+    assert len(outdated) == 2
+    await here.send(("s1", [asked()]))
+    await here.correct(outdated)
+    await worker.fold()
+    await worker.commit()
+    await here.correct([*await here.planned(book), *outdated])
+
+    async def die(real: Write, rows: Any, expect: int | None) -> int:
+        if expect is not None:
+            raise CrashError
+        return await real(rows, expect)
+
+    worker.intercept(die)
+    with pytest.raises(CrashError):
+        await worker.work()
+    await here.worked(made)
+
+
 async def too_many(here: World, made: Made) -> None:
     """A session makes more requests in an hour than it remembers, and all of them are sent again."""
     events = [here.event() for _ in range(5_120)]
@@ -360,6 +415,7 @@ SCENARIOS: dict[str, tuple[Callable[[World, Made], Awaitable[None]], Made, str]]
     "public rows after the changelog": (crash_between, Made(engine=PublicLast), r"changelog .* is not published"),
     "late rows stay": (hidden, Made(fold=LateRowsStay), r"rows \(last\): .* would be lost to compaction"),
     "late rows by their version": (another_book, Made(fold=VersionsOnly), r"changelog .* differs from its public row"),
+    "any requests are corrected": (other_prices, Made(fold=AnyRequests), r"costs: 2 requests of o3 cost .*"),
     "any forgotten id is new": (too_many, Made(fold=NoFloor), r"rows: .* counts \d+ requests, usage holds 5120"),
     "another's store": (swapped, Made(engine=Trusting), r"rows: .* counts 1 requests, usage holds 2"),
     "closing by the broker's clock": (clock_jumps, Made(engine=Gullible), r"closed: hours before .* are, it is"),

@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "conformance.md").read_text()
+PAGE = re.sub(r"(?s)## Real clients.*?(?=\n## )", "", (ROOT / "docs" / "conformance.md").read_text())
+"""Without the part on runs by hand, which names no tests."""
+HEADS = ("| rule", "| test", "| sent by")
 
 
 def test_every_rule_names_tests_that_exist() -> None:
-    rows = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith(("| rule", "| test"))]
+    rows = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith(HEADS)]
     assert len(rows) > 30
     for row in rows:
         file = None

@@ -71,6 +71,7 @@ RENDERINGS: dict[str, dict[str, str]] = {
         "port.caSecret": "port-ca",
         "openai.caSecret": "openai-ca",
         "poller.resourcesConfigMap": "resources",
+        "anthropic.existingSecret": "anthropic",
     },
     "a platform that assigns ids, brokers by IPv6": BASE
     | {
@@ -238,6 +239,42 @@ def test_secret_values_appear_only_in_secrets() -> None:
         assert not any(secret in text for secret in secrets), document["kind"]
     (secret,) = [document for document in documents if document["kind"] == "Secret"]
     assert len(secret["data"]) == len(secrets)
+
+
+@needs_helm
+def test_own_prices_reach_all_that_price_or_compare_prices() -> None:
+    """A poller with another book than the workers would call a contract's prices an error of the book."""
+    documents = render(BASE | {"worker.pricesConfigMap": "ours", "anthropic.adminToken": "sk-ant"})
+    priced = {
+        one["name"]: {variable["name"]: variable.get("value") for variable in one["env"]}
+        for one in containers(documents)
+        if any(mount["name"] == "prices" for mount in one["volumeMounts"])
+    }
+    assert priced.keys() == {"worker", "poller", "ledger", "console"}
+    assert {env["TALLYSTREAM_PRICES"] for env in priced.values()} == {"/etc/tallystream/prices/prices.toml"}
+    for pod in documents:
+        if pod["kind"] in ("StatefulSet", "Deployment"):
+            spec = pod["spec"]["template"]["spec"]
+            mounted = {mount["name"] for one in spec["containers"] for mount in one["volumeMounts"]}
+            volumes = {one["name"]: one for one in spec["volumes"]}
+            assert ("prices" in mounted) == ("prices" in volumes)
+            assert "prices" not in volumes or volumes["prices"]["configMap"] == {"name": "ours"}
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    "values",
+    [{"anthropic.adminToken": "sk-ant"}, {"anthropic.existingSecret": "a"}, {"poller.resourcesConfigMap": "more"}],
+)
+def test_poller_runs_without_openai(values: dict[str, str]) -> None:
+    (poller,) = [one for one in containers(render(BASE | values)) if one["name"] == "poller"]
+    keys = {variable["name"]: variable for variable in poller["env"] if "TOKEN" in variable["name"]}
+    assert keys.keys() == (
+        {"TALLYSTREAM_ANTHROPIC_ADMIN_TOKEN"} if "poller.resourcesConfigMap" not in values else set()
+    )
+    for one in keys.values():
+        assert one["valueFrom"]["secretKeyRef"]["key"] in ("admin-token", "anthropic-admin-token")
+    assert not [one for one in containers(render(BASE)) if one["name"] == "poller"]
 
 
 @needs_helm

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from tests.conftest import SHARED
 from tests.support.product import Product, product
-from tests.support.replay import Capture, Totals, post
+from tests.support.replay import Capture, Totals, export, post
 
-TOKENS = ("requests", "input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool")
+COUNTS = ("requests", "input_uncached", "cache_read", "cache_write", "output", "reasoning", "tool")
 
 # Counts that the client itself never sent, to subtract: (requests, uncached, cached, output, reasoning).
 NEVER_SENT = {
@@ -26,10 +26,9 @@ NEVER_SENT = {
 
 
 def folders() -> list[Path]:
-    """Return the recordings of Codex over HTTP."""
+    """Return the recordings of all three clients, over HTTP and gRPC."""
     captures = SHARED / "captures"
-    found = sorted(captures.glob("codex-*")) if captures.is_dir() else []
-    return [folder for folder in found if "-grpc-" not in folder.name]
+    return sorted(captures.glob("*-*")) if captures.is_dir() else []
 
 
 def expected(capture: Capture) -> dict[tuple[str, str], Totals]:
@@ -53,10 +52,12 @@ def expected(capture: Capture) -> dict[tuple[str, str], Totals]:
 
 def by_session(rows: list[dict[str, Any]]) -> dict[tuple[str, str], Totals]:
     """Add rows up by (session, model)."""
-    sums: dict[tuple[str, str], Totals] = defaultdict(lambda: dict.fromkeys(TOKENS, 0))
+    sums: dict[tuple[str, str], Totals] = defaultdict(lambda: dict.fromkeys(COUNTS, 0))
     for row in rows:
-        for field in TOKENS:
-            sums[row["session_id"], row["model"]][field] += row[field]
+        found = sums[row["session_id"], row["model"]]
+        found["cache_write"] += row["cache_write_5m"] + row["cache_write_1h"]
+        for field in COUNTS:
+            found[field] += row.get(field, 0)
     return dict(sums)
 
 
@@ -66,14 +67,22 @@ def by_session(rows: list[dict[str, Any]]) -> dict[tuple[str, str], Totals]:
 def test_recorded_runs_cost_exactly_what_was_served(tmp_path: Path) -> None:
     captures = [Capture(folder) for folder in folders()]
     want = {key: totals for capture in captures for key, totals in expected(capture).items()}
-    complete = [capture for capture in captures if capture.name not in NEVER_SENT]
+    assert {body.grpc for capture in captures for body in capture.bodies()} == {False, True}
+    complete = [capture for capture in captures if capture.client == "codex" and capture.name not in NEVER_SENT]
     hours = {key: n for capture in complete for key, n in capture.expected_hours().items()}
     with product(tmp_path / "data", {"TALLYSTREAM_LATENESS": "P3650D"}) as running:
-        connection = running.json("connections", "create", "codex", "--name", "recordings")
+        connections = {
+            client: running.json("connections", "create", client) for client in ("codex", "claude", "gemini")
+        }
+        connection = connections["codex"]
         for _ in range(2):
             for capture in captures:
+                own = connections[capture.client]
                 for body in capture.bodies():
-                    assert post(connection[f"{body.signal}_url"], body) == 200, capture.name
+                    if body.grpc:
+                        export(own["grpc"], tuple(own["headers"].items()), body)
+                    else:
+                        assert post(own[f"{body.signal}_url"], body) == 200, capture.name
             running.cli("wait", "--caught-up", "--timeout", "60")
             sessions = running.json("cost", "sessions")
             assert sessions["complete"]

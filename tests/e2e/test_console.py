@@ -24,7 +24,18 @@ from tests.support.replay import Body, post
 from tallystream.schemas.otlp import Encoding
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
-PAGES = ("/", "/providers", "/sessions", "/deadletters", "/bills", "/openai", "/health")
+PAGES = ("/", "/providers", "/providers/billing/openai", "/sessions", "/deadletters", "/bills", "/openai", "/health")
+WITHOUT_FILES = """() => [...document.querySelectorAll("main table")].filter(table => {
+  for (let at = table; at.id !== "main"; at = at.parentElement) {
+    if (at.querySelector(".files") || (at.nextElementSibling && at.nextElementSibling.matches(".files"))) return false;
+  }
+  return true;
+}).map(table => table.innerText.slice(0, 80))"""
+"""Tables with no link to a file of them in their section, or after it."""
+WITHOUT_LINK = """() => [...document.querySelectorAll("main tbody td.n, main .big")]
+  .filter(cell => /[0-9]/.test(cell.innerText) && !cell.querySelector("a") && !cell.closest(".charges"))
+  .map(cell => cell.parentElement.innerText.slice(0, 80))"""
+"""Numbers that do not lead to what they are made of; a price and a count of tokens of one kind are made of nothing."""
 SHOTS = Path(__file__).resolve().parents[2] / "build" / "console"
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 """Schemathesis' checks of what is answered."""
@@ -119,6 +130,9 @@ def test_console_shows_a_new_session_and_explains_its_cost(running: Product, bro
     )
     expect(page.locator("#session-cost")).to_have_attribute("data-usd", f"{whole.normalize():f}", timeout=ARRIVES_MS)
     expect(page.get_by_role("heading", name="How the cost was computed")).to_be_visible()
+    charges = page.request.get(base + (page.locator("a[href*='table=charges'][download]").get_attribute("href") or ""))
+    assert charges.status == 200
+    assert charges.text().startswith("hour,model,")
     sums = page.locator(".charges tfoot td").all_inner_texts()
     if len(sums) == page.locator(".bucket").count():
         assert sum(map(Decimal, sums)) == whole
@@ -153,7 +167,7 @@ def test_session_page_shows_started_sessions_and_plan_billing(running: Product, 
     expect(page.get_by_role("heading", name="Sessions that it started")).to_be_visible(timeout=ARRIVES_MS)
     expect(page.locator("#plan")).to_contain_text("A plan pays for this usage")
     assert serious(page) == []
-    page.locator("section[aria-labelledby=family] tbody a").click()
+    page.locator("section[aria-labelledby=family] tbody th a").click()
     expect(page.get_by_role("heading", name=child)).to_be_visible()
     expect(page.get_by_text("Started by")).to_be_visible()
     assert SECRET not in page.content()
@@ -181,6 +195,31 @@ def test_console_pages_are_accessible_and_fit_the_screen(
         assert beyond <= 0, f"{path} is wider than a screen of {width}"
         page.screenshot(path=SHOTS / f"{width}-{scheme}{path.replace('/', '-')}.png", full_page=True)
     context.close()
+
+
+def test_each_number_leads_on_and_each_table_has_files(running: Product, browser: Browser) -> None:
+    page = browser.new_page()
+    base = open_link(page, link(running))
+    for path in (*PAGES, "/?range=30d"):
+        page.goto(base + path)
+        assert page.evaluate(WITHOUT_FILES) == [], path
+        assert path == "/health" or page.evaluate(WITHOUT_LINK) == [], path
+        for href in {one.get_attribute("href") or "" for one in page.locator(".files a").all()}:
+            assert page.request.get(base + href).status == 200, href
+    page.goto(f"{base}/sessions")
+    page.locator("#sessions-list tbody th a").first.click()
+    assert page.evaluate(WITHOUT_FILES) == []
+
+
+def test_billing_of_a_provider_is_added_by_its_setting(running: Product, browser: Browser) -> None:
+    page = browser.new_page()
+    base = open_link(page, link(running))
+    page.goto(f"{base}/providers")
+    page.get_by_label("Agent").select_option("openai-billing")
+    page.get_by_role("button", name="Create provider").click()
+    expect(page.get_by_role("heading", name="OpenAI billing")).to_be_visible()
+    expect(page.locator("#config")).to_contain_text("TALLYSTREAM_OPENAI_ADMIN_TOKEN=")
+    assert page.locator("input:not([type=hidden])").count() == 0, "a key is never entered on a page"
 
 
 def test_console_works_without_javascript(running: Product, browser: Browser) -> None:

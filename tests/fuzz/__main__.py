@@ -37,9 +37,17 @@ def main() -> int:
         done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
         failed += done.returncode != 0
         said = (done.stdout + done.stderr).strip().splitlines()
-        kept = said[-40:] if done.returncode else [line for line in said if line.startswith(("Done", "DONE", "stat::"))]
+        kept = (
+            finding(said) if done.returncode else [line for line in said if line.startswith(("Done", "DONE", "stat::"))]
+        )
         print(f"{name}: {'FOUND' if done.returncode else 'nothing found'}", *kept, sep="\n  ", flush=True)
     return 1 if failed else 0
+
+
+def finding(said: list[str]) -> list[str]:
+    """Return what says most about a finding: atheris prints the exception before its own report of the run."""
+    begins = [at for at, line in enumerate(said) if "Uncaught Python exception" in line or line.startswith("Traceback")]
+    return (said[begins[0] :] if begins else said)[-60:]
 
 
 def guided(name: str, seconds: float) -> int:

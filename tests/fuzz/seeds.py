@@ -39,6 +39,8 @@ def seeds(target: str) -> Iterator[bytes]:
     match target:
         case "protobuf":
             yield from (*binary, ExportMetricsServiceRequest().SerializeToString())
+        case "walk":
+            yield from binary
         case "json":
             yield from (*texts, b'{"resourceMetrics": []}', b'{"resourceSpans": [{"scopeSpans": []}]}')
         case "compressed":

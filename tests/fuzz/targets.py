@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import cache
 
 import orjson
+from tests.support.shown_records import shown
 
 from tallystream.agents.pricing.book import Book
 from tallystream.agents.session_cost import counted, dead_letters, event_ids, state_rows
@@ -21,7 +22,9 @@ from tallystream.schemas.clients.renormalise import renormalise
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import InvalidBodyError, InvalidRecordError
 from tallystream.schemas.hours import HOUR_NS, hour_iso
-from tallystream.schemas.otlp import Encoding
+from tallystream.schemas.otlp import LIMITS, Encoding, protobuf_logs, protobuf_scan
+from tallystream.schemas.otlp.limits import DecodingBudget
+from tallystream.schemas.otlp.records import TOKENS
 from tallystream.schemas.rows import SessionHourCost
 from tallystream.schemas.usage import UsageBatch
 from tallystream.streams.gateway.decompress import decompress
@@ -41,6 +44,17 @@ MESSAGES = Messages(TOPICS, lambda user: f"u_{len(user):016x}", SystemClock())
 def protobuf(data: bytes) -> None:
     """Bodies in protobuf, for each signal."""
     _decode(data, Encoding.PROTOBUF)
+
+
+def walk(data: bytes) -> None:
+    """Usual bodies in protobuf: what the compiled form reads by a walk of its own is what protobuf's parser reads."""
+    if not protobuf_scan.is_usual(data):
+        return
+    budget = DecodingBudget(LIMITS)
+    walked = [shown(found) for found in protobuf_scan.records(data, budget, TOKENS)]
+    parsed = protobuf_logs.read_parsed(data)
+    assert walked == [shown(found) for found in parsed.candidates]
+    assert (budget.records, budget.frames) == (parsed.records, parsed.tally.frames)
 
 
 def json(data: bytes) -> None:
@@ -169,5 +183,5 @@ def book() -> Book:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    one.__name__: one for one in (protobuf, json, compressed, numbers, message, state, letter, whole)
+    one.__name__: one for one in (protobuf, walk, json, compressed, numbers, message, state, letter, whole)
 }

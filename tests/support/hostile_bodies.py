@@ -78,6 +78,28 @@ SHAPES: Final[dict[str, tuple[Encoding, Callable[[], bytes]]]] = {
         JSON,
         lambda: around(b'{"tokens":"\xf0\x9f\x98\x80' + b"x" * (3 * MIB) + b'","b":nan}'),
     ),
+    "an object of attributes": (
+        JSON,
+        lambda: around(b'{"attributes":{"tokens":1,"' + b'":1,"'.join(b"%d" % n for n in range(400_000)) + b'":1}}'),
+    ),
+    "a body of attributes in JSON": (
+        JSON,
+        lambda: around(
+            b'{"body":{"kvlistValue":{"values":{"tokens":1,"'
+            + b'":1,"'.join(b"%d" % n for n in range(400_000))
+            + b'":1}}}}'
+        ),
+    ),
+    "bodies of attributes": (
+        PROTOBUF,
+        lambda: nested(repeated(nested(b"\x0a\x06tokens\x12\x02\x18\x05", 1, 6, 5, 2), 2 * MIB), 1, 1),
+    ),
+    "requests in a row": (JSON, lambda: repeated(b"{}\n", 16 * MIB)),
+    "requests with usage in a row": (
+        JSON,
+        lambda: around(b'{"attributes":[{"key":"tokens","value":{"intValue":5}}]}') * 30_000,
+    ),
+    "UTF-16": (JSON, lambda: around(b'{"tokens":"' + "\u20ac".encode() * (8 * MIB) + b'"}').decode().encode("utf-16")),
     "escapes": (JSON, lambda: around(b'{"tokens":"' + b"\\u00e9" * (5 * MIB) + b'"}')),
     "what Codex sends": (
         PROTOBUF,

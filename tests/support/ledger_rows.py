@@ -97,7 +97,7 @@ rows = st.builds(
         if junk is None
         else (row(session, HOUR0 + hour, version, parts, connection_id=connection)[0], junk)
     ),
-    st.sampled_from(["s1", "s2", "a|b%", "longer-session-id"]),
+    st.sampled_from(["s1", "s2", "a|b%", "longer-session-id", '="x",\u2028%s']),
     st.integers(0, 30),
     st.tuples(st.integers(0, 2), st.integers(0, 6)),
     st.lists(buckets, max_size=3, unique_by=_alike),

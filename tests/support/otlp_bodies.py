@@ -33,6 +33,7 @@ class Record:
     observed_ns: int = 0
     trace_id: str = ""
     event_name: str = ""
+    body: Attribute = None
 
     def having(self, **changes: Attribute) -> Record:
         """Return the record with attributes set; `__` stands for a dot, None takes one away."""
@@ -72,6 +73,7 @@ def protobuf(groups: Sequence[Group]) -> bytes:
                 attributes=_pairs(record.attributes),
                 trace_id=bytes.fromhex(record.trace_id),
                 event_name=record.event_name,
+                body=None if record.body is None else _any(record.body),
             )
     return request.SerializeToString()
 
@@ -120,7 +122,7 @@ def document(groups: Sequence[Group]) -> dict[str, Any]:
                                 "observedTimeUnixNano": str(record.observed_ns),
                                 "severityNumber": 9,
                                 "severityText": "INFO",
-                                "body": None,
+                                "body": _json_any(record.body),
                                 "attributes": _json_pairs(record.attributes),
                                 "droppedAttributesCount": 0,
                                 "flags": 0,

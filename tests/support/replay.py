@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class Capture:
         self.name = folder.name
         self.folder = folder
         self.truth: dict[str, Any] = json.loads((folder / "truth.json").read_text())
+        self.client = folder.name.partition("-")[0]
 
     def bodies(self) -> list[Body]:
         """Return every request in order of arrival, refused ones too."""
@@ -43,9 +45,12 @@ class Capture:
             number, signal, _ = path.name.split(".")
             if signal == "headers":
                 continue
-            recorded = json.loads((self.folder / f"{number}.headers.json").read_text())["headers"]
+            request = json.loads((self.folder / f"{number}.headers.json").read_text())
+            recorded = request["headers"]
             headers = {name: value for name, value in recorded if name.lower() in KEPT_HEADERS}
-            by_grpc = any(name.lower() == "content-type" and "grpc" in value for name, value in recorded)
+            by_grpc = request.get("transport") == "grpc" or any(
+                name.lower() == "content-type" and "grpc" in value for name, value in recorded
+            )
             # a gRPC call contains the same message as a protobuf request
             if not any(name.lower() == "content-type" and "grpc" not in value for name, value in headers.items()):
                 headers["content-type"] = "application/x-protobuf"
@@ -54,7 +59,8 @@ class Capture:
 
     def expected(self) -> dict[tuple[str, str], Totals]:
         """Return counts by (session, model), in our names."""
-        return {(t["session_id"], t["model"]): codex_counts(t["totals"]) for t in self.truth["totals"]}
+        counts = _COUNTS[self.client]
+        return {(t["session_id"], t["model"]): counts(t["totals"]) for t in self.truth["totals"]}
 
     def expected_hours(self) -> dict[tuple[str, str, str], int]:
         """Return requests by (session, hour, model), by the times at which the model API answered."""
@@ -74,12 +80,44 @@ def codex_counts(served: dict[str, int]) -> Totals:
         "requests": served["responses"],
         "input_uncached": served["input"] - cached - written,
         "cache_read": cached,
-        "cache_write_5m": written,
-        "cache_write_1h": 0,
+        "cache_write": written,
         "output": served["output"],
         "reasoning": served["reasoning"],
         "tool": 0,
     }
+
+
+def claude_counts(served: dict[str, int]) -> Totals:
+    """Rename Anthropic's counts, which are disjoint; it does not say how long a cache write lives."""
+    return {
+        "requests": served["responses"],
+        "input_uncached": served["input"],
+        "cache_read": served["cache_read"],
+        "cache_write": served["cache_creation"],
+        "output": served["output"],
+        "reasoning": 0,
+        "tool": 0,
+    }
+
+
+def gemini_counts(served: dict[str, int]) -> Totals:
+    """Turn Google's counts (input includes cached tokens, output excludes thoughts) into disjoint ones."""
+    return {
+        "requests": served["responses"],
+        "input_uncached": served["input"] - served["cached"],
+        "cache_read": served["cached"],
+        "cache_write": 0,
+        "output": served["output"] + served["thoughts"],
+        "reasoning": served["thoughts"],
+        "tool": served["tool"],
+    }
+
+
+_COUNTS: dict[str, Callable[[dict[str, int]], Totals]] = {
+    "codex": codex_counts,
+    "claude": claude_counts,
+    "gemini": gemini_counts,
+}
 
 
 def export(address: str, metadata: tuple[tuple[str, str], ...], body: Body) -> None:

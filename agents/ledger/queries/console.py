@@ -136,6 +136,21 @@ def dead_letter(database: Database, source: str) -> str | None:
     return rows[0][0] if rows else None
 
 
+def bills_synced(database: Database) -> dict[str, str]:
+    """Return when the newest numbers of each provider's own were fetched."""
+    found = {}
+    for (at,) in database.rows(
+        "SELECT max(polled_at) FROM (SELECT max(polled_at) AS polled_at FROM openai_billed"
+        " UNION ALL SELECT max(polled_at) FROM openai_used) q"
+    ):
+        if at is not None:
+            found["openai"] = str(at)
+    for provider, at in database.rows("SELECT provider, max(as_of) FROM reconciled GROUP BY provider"):
+        if at is not None:
+            found[provider] = max(found.get(provider, ""), str(at))
+    return found
+
+
 def openai_days(database: Database, since: str) -> tuple[list[Row], list[Row]]:
     """Return (day, model, project, resource, usd) billed, and (day, model, project, resource, name, amount) used."""
     billed = database.rows(

@@ -43,7 +43,12 @@ def add_notes(database: Database, table: Table, query: Query, chosen: Chosen = A
     """Set what is shown below a table."""
     table.unpriced = _unpriced(database, query, chosen)
     table.plan = plan_cost(database, query, chosen)
-    table.skipped = int(database.rows("SELECT count(*) FROM unreadable WHERE reason = 'skipped'")[0][0])
+    table.skipped = skipped_records(database)
+
+
+def skipped_records(database: Database) -> int:
+    """Return how many records are not cost rows."""
+    return int(database.rows("SELECT count(*) FROM unreadable WHERE reason = 'skipped'")[0][0])
 
 
 class Grouping:
@@ -58,6 +63,21 @@ class Grouping:
         attributed = {name: column for name, column in COLUMN.items() if name in dimensions}
         self.attributions, self._attributions = _numbered(database, "crew" if crews else "attribution", attributed)
         self._dimensions = dimensions
+
+    @property
+    def one_line(self) -> bool:
+        """Whether no dimension is of lines."""
+        return not self._lines
+
+    @property
+    def all_equal(self) -> bool:
+        """Whether no dimension is of lines or attributions."""
+        return not self._lines and not self._attributions
+
+    @property
+    def all_differ(self) -> bool:
+        """Whether each line and each attribution has values of its own."""
+        return all(len(set(one.values())) == len(one) for one in (self.lines, self.attributions))
 
     def key(self, line: int, attribution: int, session_id: str | None, hour: int | None) -> tuple[Any, ...]:
         """Return the names of numbers, in the order of a table's dimensions."""

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -171,32 +170,38 @@ def cost_parts(database: Database, query: Query, dimensions: Sequence[str], chos
 
 
 def _of_each_hour(database: Database, query: Query, dimensions: Sequence[str]) -> Iterator[CostPart]:
-    """Return the sums of each hour as they are stored, which needs no sorting; few have equal keys."""
+    """Return the sums of each hour. Where each line has a name of its own they are read in the order in which they are
+    stored, which needs no sorting; otherwise the database adds them up, because passing on a row costs more.
+    """
     crews = any(name in CREW for name in dimensions)
     lines = [name for name in dimensions if name not in COLUMN and name != "hour"]
-    attributed = [name for name in dimensions if name in COLUMN]
     of_line = _names(database, "line", lines)
-    of_crew = _names(database, "crew", [COLUMN[name] for name in attributed])
-    said = (*lines, *attributed, "hour")
-    pick = [said.index(name) for name in dimensions]
-    by = ", ".join(["t.hour", "t.line", *(["t.crew"] if crews else [])])
     sums = ", ".join(f"sum(t.{name})" for name in ("priced", "reports", *SUMS))
+    if crews or not lines or len(set(of_line.values())) < len(of_line):
+        names = [_column(name, "m", "t") for name in dimensions]
+        joins = ["JOIN line l ON l.id = t.line"] * bool(lines) + ["JOIN crew m ON m.id = t.crew"] * crews
+        by = ", ".join(str(place + 1) for place in range(len(names)))
+        for tables, _, parameters in totals(query, hourly=True):
+            sql = f"SELECT {', '.join(names)}, max(t.hour), max(t.version), {sums} FROM (SELECT t.* {tables}) t"
+            yield from _read(database, f"{sql} {' '.join(joins)} GROUP BY {by}", parameters, dimensions)
+        return
+    said = (*lines, "hour")
+    pick = [said.index(name) for name in dimensions]
     for tables, _, parameters in totals(query, hourly=True):
         for row in database.stream(
-            f"SELECT t.hour, t.line, {'t.crew' if crews else '0'}, max(t.version), {sums} {tables} GROUP BY {by}",
-            parameters,
+            f"SELECT t.hour, t.line, max(t.version), {sums} {tables} GROUP BY t.hour, t.line", parameters
         ):
-            hour, line, crew, version, priced, reports = row[:6]
+            hour, line, version, priced, reports = row[:5]
             at = hour_iso(hour)
-            names = (*of_line[line], *of_crew[crew], at)
-            counts, money = sums_of(row, 6, priced=bool(priced), reports=bool(reports))
-            yield CostPart(tuple(names[place] for place in pick), counts, *money, at, unpack_version(version))
+            values = (*of_line[line], at)
+            counts, money = sums_of(row, 5, priced=bool(priced), reports=bool(reports))
+            yield CostPart(tuple(values[place] for place in pick), counts, *money, at, unpack_version(version))
 
 
 def _names(database: Database, table: str, columns: Sequence[str]) -> dict[int, tuple[Any, ...]]:
-    """Return the values of these columns by id; of no columns, the same for each id."""
+    """Return the values of these columns by id."""
     if not columns:
-        return defaultdict(tuple)
+        return {}
     return {number: tuple(values) for number, *values in database.rows(f"SELECT id, {', '.join(columns)} FROM {table}")}
 
 
@@ -291,9 +296,9 @@ def sums_of(
     return counts, (cost, join_money(reported_hi, reported_lo) if reports else None)
 
 
-def _column(name: str, attribution: str = "a") -> str:
+def _column(name: str, attribution: str = "a", rows: str = "b") -> str:
     if name in COLUMN:
         return f"{attribution}.{COLUMN[name]}"
     if name == "session_id":
         return "s.session_id"
-    return "b.hour" if name == "hour" else f"l.{name}"
+    return f"{rows}.hour" if name == "hour" else f"l.{name}"

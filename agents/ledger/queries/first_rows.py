@@ -6,6 +6,7 @@ pass over ids and costs tells which have the first rows, and only those are read
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from heapq import nsmallest
@@ -132,20 +133,12 @@ def _look(database: Database, query: Query, final: int, limit: int, *, whole: bo
     if whole and database.dialect.name == "postgresql" and "session_id" not in wanted:
         return _look_in_sql(database, query, final, limit, f"{table} b", condition, parameters)
     grouping = Grouping(database, wanted, crews=crews)
-    lines, attributions = grouping.lines, grouping.attributions
-    heads = _Heads(database, query) if "session_id" in wanted else None
     used = set[int]()
-    names = "b.crew" if crews else "b.attribution, b.session"
-    rows = database.stream(f"SELECT b.hour, b.line, {names} FROM {table} b{condition} ORDER BY b.hour", parameters)
-    for hour, of_hour in groupby(rows, itemgetter(0)):
-        if heads is not None:
-            here = list(of_hour)
-            number = len({(heads.heads.get(row[3], row[3]), lines[row[1]], attributions[row[2]]) for row in here})
-            used.update(row[1] for row in here)
-        else:
-            pairs = set(map(itemgetter(1, 2), of_hour))
-            number = len({(lines[line], attributions[attribution]) for line, attribution in pairs})
-            used.update(line for line, _ in pairs)
+    if "session_id" in wanted:
+        counted = _sessions_each_hour(database, query, grouping, condition, parameters, used)
+    else:
+        counted = _groups_each_hour(database, grouping, f"{table} b{condition}", crews, parameters, used)
+    for hour, number in counted:
         facts.total += number
         facts.still += number * (hour > final)
         if facts.until is None and facts.total >= limit:
@@ -154,6 +147,51 @@ def _look(database: Database, query: Query, final: int, limit: int, *, whole: bo
                 break
     facts.connections = grouping.connections(used)
     return facts
+
+
+def _groups_each_hour(
+    database: Database, grouping: Grouping, table: str, crews: bool, parameters: list[Any], used: set[int]
+) -> Iterator[tuple[int, int]]:
+    """Yield each hour and its number of different groups; `used` gets the lines. Only ids that matter are read."""
+    lines, attributions = grouping.lines, grouping.attributions
+    names, hour_of = "b.crew" if crews else "b.attribution", itemgetter(0)
+    if grouping.one_line:
+        used.update(int(line) for (line,) in database.rows(f"SELECT b.line FROM {table} LIMIT 1", parameters))
+        rows = database.stream(f"SELECT b.hour, {names} FROM {table} ORDER BY b.hour", parameters)
+        for hour, of_hour in groupby(rows, hour_of):
+            yield hour, len({attributions[attribution] for _, attribution in of_hour})
+        return
+    rows = database.stream(f"SELECT b.hour, b.line, {names} FROM {table} ORDER BY b.hour", parameters)
+    for hour, of_hour in groupby(rows, hour_of):
+        pairs = set(map(itemgetter(1, 2), of_hour))
+        used.update(line for line, _ in pairs)
+        yield hour, len({(lines[line], attributions[attribution]) for line, attribution in pairs})
+
+
+def _sessions_each_hour(
+    database: Database, query: Query, grouping: Grouping, condition: str, parameters: list[Any], used: set[int]
+) -> Iterator[tuple[int, int]]:
+    """Yield each hour and its number of rows with a session; the database counts where ids alone tell rows apart."""
+    heads, table = _Heads(database, query).heads, f"FROM bucket b{condition}"
+    lines, attributions = grouping.lines, grouping.attributions
+    if not heads and grouping.all_differ:
+        counted = database.stream(f"SELECT b.hour, b.line, count(*) {table} GROUP BY b.hour, b.line", parameters)
+        numbers = Counter[int]()
+        for hour, line, number in counted:
+            numbers[hour] += number
+            used.add(line)
+        yield from sorted(numbers.items())
+        return
+    if not heads and grouping.all_equal:
+        used.update(int(line) for (line,) in database.rows(f"SELECT b.line {table} LIMIT 1", parameters))
+        sql = f"SELECT b.hour, count(DISTINCT b.session) {table} GROUP BY b.hour ORDER BY b.hour"
+        yield from database.stream(sql, parameters)
+        return
+    sql = f"SELECT b.hour, b.line, b.attribution, b.session {table} ORDER BY b.hour"
+    for hour, of_hour in groupby(database.stream(sql, parameters), itemgetter(0)):
+        here = list(of_hour)
+        used.update(row[1] for row in here)
+        yield hour, len({(heads.get(row[3], row[3]), lines[row[1]], attributions[row[2]]) for row in here})
 
 
 def _look_in_sql(
@@ -269,6 +307,8 @@ def _by_cost(database: Database, query: Query, limit: int, now_ns: int) -> Table
     if not single and len(set(attributions.values())) <= MOST:
         return cost_table(database, query, grouping)
     heads = _Heads(database, query) if single else None
+    if heads is not None and not heads.heads and (page := _ranked(database, query, grouping, limit, now_ns)):
+        return page
     top = None if heads is None else heads.heads.get
     found: dict[tuple[object, int, int], list[int]] = {}
     used = set[int]()
@@ -300,6 +340,36 @@ def _by_cost(database: Database, query: Query, limit: int, now_ns: int) -> Table
     page = _table(database, query, chosen).page(now_ns, limit)
     still = sum(sums[0] > final for sums in found.values())
     return TablePage(page.rows, len(found), still, grouping.connections(used))
+
+
+def _ranked(database: Database, query: Query, grouping: Grouping, limit: int, now_ns: int) -> TablePage | None:
+    """Return the page as the database ranks the rows, None where it cannot: each part must be a row of its own, or each
+    session, and no two rows of equal rank may be on both sides of the page's end.
+    """
+    wanted = sources(query, hourly=False)
+    if grouping.all_differ and len(wanted) == 1:
+        table, session, line = wanted[0].joined(), "b.session", "b.line"
+    elif grouping.all_equal and not query.filtered:
+        table, session, line = "FROM session b WHERE b.first_hour IS NOT NULL", "b.id", "1"
+    else:
+        return None
+    parameters = wanted[0].parameters
+    top = database.rows(
+        f"SELECT {session}, b.cost_hi, b.cost_lo, b.total_tokens {table} ORDER BY b.cost_hi DESC{{nulls_last}},"
+        f" b.cost_lo DESC{{nulls_last}}, b.total_tokens DESC LIMIT ?",
+        (*parameters, limit + 1),
+    )
+    if limit > MOST or (len(top) > limit and top[limit][1:] == top[limit - 1][1:]):
+        return None
+    page = _table(database, query, Chosen(keys={int(row[0]) for row in top[:limit]})).page(now_ns, limit)
+    total, still, used = 0, 0, set[int]()
+    for number, rows, growing in database.rows(
+        f"SELECT {line}, count(*), sum(CASE WHEN b.last_hour > ? THEN 1 ELSE 0 END) {table} GROUP BY 1",
+        (last_final_hour(now_ns), *parameters),
+    ):
+        total, still = total + int(rows), still + int(growing)
+        used.add(int(number))
+    return TablePage(page.rows, total, still, grouping.connections(used) if line != "1" else min(total, 1))
 
 
 def _rank(sums: list[int]) -> tuple[bool, int, int]:

@@ -30,6 +30,8 @@ DIALECT = Dialect(
         "temporary": "TEMPORARY",
         "empty": "TRUNCATE",
         "pico": "($hi::numeric * 1000000000 + $lo)",
+        "printf": "format",
+        "usd": "trim_scale(abs($hi * 0.001 + $lo * 0.000000000001))::text",
     },
 )
 NAME_BYTES = 63

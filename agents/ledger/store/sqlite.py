@@ -8,10 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tallystream.agents.ledger.errors import LedgerDamagedError, LedgerUnfitError, LedgerUnreachableError
 from tallystream.agents.ledger.store.database import Dialect, Row, no_ledger
-from tallystream.streams.service.locks import ProcessLock
+
+if TYPE_CHECKING:
+    from tallystream.streams.service.locks import ProcessLock
 
 DIALECT = Dialect(
     "sqlite",
@@ -30,6 +33,11 @@ DIALECT = Dialect(
         # raises its "integer overflow" instead.
         "pico": "CASE WHEN $hi IS NULL THEN NULL WHEN abs($hi) < 9223372036 THEN $hi * 1000000000 + $lo"
         " ELSE abs(-9223372036854775807 - 1) END",
+        "printf": "printf",
+        # The shortest decimal of an amount without its sign.
+        "usd": "rtrim(rtrim(CASE WHEN $hi < 0 THEN printf('%d.%03d%09d', (-$hi - ($lo > 0)) / 1000,"
+        " (-$hi - ($lo > 0)) % 1000, (1000000000 - $lo) % 1000000000)"
+        " ELSE printf('%d.%03d%09d', $hi / 1000, $hi % 1000, $lo) END, '0'), '.')",
     },
 )
 FILE = "ledger.db"
@@ -85,6 +93,8 @@ class SQLiteDatabase:
     def try_lock(self) -> bool:
         """Become the one writer of this file."""
         if self._lock is None:
+            from tallystream.streams.service.locks import ProcessLock  # a reader needs none
+
             lock = ProcessLock(self.path.with_name(f"{self.path.name}.lock"))
             try:
                 if not lock.acquire():

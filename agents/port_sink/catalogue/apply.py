@@ -1,4 +1,4 @@
-"""Compares all of our catalogue with Port's, and applies it: blueprints, aggregation properties, dashboard."""
+"""Compares our catalogue with Port's, and applies it: blueprints, aggregation properties, scorecard, dashboard."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from tallystream.agents.port_sink.blueprints import Blueprint, sync
 from tallystream.agents.port_sink.blueprints.sync import BlueprintDifference
-from tallystream.agents.port_sink.catalogue import PAGE, aggregations, dashboard, pages
+from tallystream.agents.port_sink.catalogue import (
+    PAGE,
+    SCORED,
+    aggregations,
+    dashboard,
+    pages,
+    scorecard,
+    scorecards,
+)
 from tallystream.agents.port_sink.port import api
 from tallystream.agents.port_sink.port.client import PortClient
 
@@ -22,6 +30,8 @@ class CataloguePlan:
     theirs: Mapping[str, Blueprint]
     page: pages.Page
     their_page: pages.Page | None
+    scorecard: scorecards.Scorecard
+    their_scorecard: scorecards.Scorecard | None
     left_out: tuple[str, ...]
     """Blueprints that the account does not have; nothing is said of them in Port."""
 
@@ -31,6 +41,7 @@ class CataloguePlan:
         return [
             *sync.differences(self.ours, self.theirs),
             *sync.differences(self.others, self.theirs),
+            *scorecards.differences(self.scorecard, self.their_scorecard),
             *pages.differences(self.page, self.their_page),
         ]
 
@@ -49,7 +60,9 @@ async def plan(client: PortClient, ours: Mapping[str, Blueprint], *, ownership: 
     known = {*ours, *there} if ownership else ours.keys()
     page = pages.fitting(dashboard(), known)
     left_out = tuple(name for name in others if name not in theirs)
-    return CataloguePlan(fit, there, theirs, page, await api.page(client, PAGE), left_out)
+    mine = scorecard()
+    their_scorecard = await api.scorecard(client, SCORED, mine["identifier"])
+    return CataloguePlan(fit, there, theirs, page, await api.page(client, PAGE), mine, their_scorecard, left_out)
 
 
 async def apply(client: PortClient, todo: CataloguePlan) -> None:
@@ -61,6 +74,12 @@ async def apply(client: PortClient, todo: CataloguePlan) -> None:
     """
     await sync.apply(client, todo.ours, todo.theirs)
     await sync.apply(client, todo.others, todo.theirs)
+    mine = todo.scorecard
+    if todo.their_scorecard is None:
+        await api.create_scorecard(client, SCORED, mine)
+    elif scorecards.differences(mine, todo.their_scorecard):
+        changed = scorecards.merged(mine, todo.their_scorecard)
+        await api.put_scorecard(client, SCORED, mine["identifier"], changed)
     if not pages.differences(todo.page, todo.their_page):
         return
     if todo.their_page is None:

@@ -166,6 +166,42 @@ async def page(client: PortClient, identifier: str) -> dict[str, Any] | None:
     return None if answer is None else answer.body["page"]
 
 
+async def scorecard(client: PortClient, blueprint: str, identifier: str) -> dict[str, Any] | None:
+    """Return a scorecard, None when it or its blueprint does not exist.
+
+    Raises:
+        PortError: Port does not answer.
+
+    """
+    answer = await client.find(f"{_scorecards(blueprint)}/{quote(identifier, safe='')}")
+    return None if answer is None else answer.body["scorecard"]
+
+
+async def create_scorecard(client: PortClient, blueprint: str, definition: Mapping[str, object]) -> None:
+    """Create a scorecard.
+
+    Raises:
+        PortError: Port rejects it.
+
+    """
+    await client.request("POST", _scorecards(blueprint), body=orjson.dumps(definition))
+
+
+async def put_scorecard(client: PortClient, blueprint: str, identifier: str, definition: Mapping[str, object]) -> None:
+    """Replace a scorecard.
+
+    Raises:
+        PortError: Port rejects it.
+
+    """
+    path = f"{_scorecards(blueprint)}/{quote(identifier, safe='')}"
+    await client.request("PUT", path, body=orjson.dumps(definition))
+
+
+def _scorecards(blueprint: str) -> str:
+    return f"/blueprints/{quote(blueprint, safe='')}/scorecards"
+
+
 async def create_page(client: PortClient, definition: Mapping[str, object]) -> None:
     """Create a page.
 

@@ -3,6 +3,7 @@
     spellings   producers' names for attributes
     read        a traces request -> sightings
     counts      token counts in one convention
+    texts       counts that are only in a text
     tree, join  which sightings are of one call
     calls       one call -> one UsageEvent
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tallystream.schemas.clients.base import bounded, identity
 from tallystream.schemas.clients.genai import spellings
-from tallystream.schemas.clients.genai.join import Group, join_calls, unique_id
+from tallystream.schemas.clients.genai.join import Group, is_part, join_calls, unique_id
 from tallystream.schemas.clients.genai.sighting import Sighting
 from tallystream.schemas.clients.genai.tree import Key, Tree
 from tallystream.schemas.clients.providers import provider_of
@@ -68,7 +68,9 @@ def unexplained_sums(tree: Tree, counted: Iterable[Key]) -> list[Sighting]:
 
 def call_of(tree: Tree, group: Group) -> Call:
     """Return the call that a group of sightings saw; at least one of them has usage."""
-    told = sorted((seen for seen in group if seen.has_usage), key=_preference)
+    told = sorted(
+        (seen for seen in group if seen.has_usage), key=lambda seen: (_is_partial(seen, group), *_preference(seen))
+    )
     best = told[0]
     same = [seen for seen in told if seen.input == best.input]
     owner = max(group, key=lambda seen: (seen.end_ns - seen.start_ns, -seen.start_ns, seen.key))
@@ -113,6 +115,11 @@ def call_of(tree: Tree, group: Group) -> Call:
         members=group,
         owner=owner,
     )
+
+
+def _is_partial(seen: Sighting, group: Group) -> bool:
+    """Tell whether another sighting knows more of the input."""
+    return any((seen.input or 0) < (other.input or 0) and is_part(seen, other) for other in group)
 
 
 def _preference(seen: Sighting) -> tuple[object, ...]:

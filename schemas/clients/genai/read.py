@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
-
-import orjson
 
 from tallystream.schemas.clients.attribution import attribution
 from tallystream.schemas.clients.base import bounded, shown, text
 from tallystream.schemas.clients.genai import spellings
 from tallystream.schemas.clients.genai.counts import Counts, settle
 from tallystream.schemas.clients.genai.sighting import Kind, Sighting
+from tallystream.schemas.clients.genai.texts import complete
 from tallystream.schemas.clients.logs import Rejected
+from tallystream.schemas.clients.providers import provider_of
 from tallystream.schemas.clients.witnesses import SPAN_BYTES, SPAN_NAMES, Witnesses
 from tallystream.schemas.errors import InvalidBodyError, InvalidRecordError, Reason
 from tallystream.schemas.money import MAX_USD, to_pico, to_usd
@@ -82,7 +82,7 @@ def read_sightings(
         seen = None
         if span.attributes is None:
             pass
-        elif _costed_by_logs(span):
+        elif _costed_by_logs(span, span.attributes):
             if witnesses is not None:
                 witnesses.span(span, span.attributes)
         else:
@@ -109,7 +109,7 @@ def read_span(span: Span, attributes: Attributes) -> Sighting | None:
     get = attributes.get
     session = _session(attributes)
     agent = _first(attributes, spellings.AGENT)
-    counts, details = _counts(span, attributes)
+    counts = _counts(span, attributes)
     usage = bool(counts.input or counts.output)
     kind: Kind = _kind(attributes) or ("sum" if usage else "node")
     if kind == "node" and session is None and agent is None and not _is_step(attributes):
@@ -132,15 +132,15 @@ def read_span(span: Span, attributes: Attributes) -> Sighting | None:
         parent_session=_first(attributes, spellings.PARENT_SESSION),
         agent=agent,
         response_id=_response_id(attributes) if kind == "call" else None,
-        response_model=_first(attributes, spellings.RESPONSE_MODEL),
-        request_model=_first(attributes, spellings.REQUEST_MODEL),
+        response_model=_first(attributes, spellings.RESPONSE_MODEL, spellings.NOT_A_MODEL),
+        request_model=_first(attributes, spellings.REQUEST_MODEL, spellings.NOT_A_MODEL),
         gateway_model=_first(attributes, spellings.GATEWAY_MODEL),
         provider=_first(attributes, spellings.PROVIDER),
         input=counts.input,
         output=counts.output,
         cache_read=counts.cache_read,
         cache_write=counts.cache_write,
-        cache_write_1h=details,
+        cache_write_1h=counts.cache_write_1h,
         reasoning=counts.reasoning,
         finished=any(get(name) is not None for name in spellings.FINISHED),
         failed=span.failed,
@@ -162,8 +162,10 @@ def _kind(attributes: Attributes) -> Kind | None:
     name = attributes.get(spellings.OPERATION)
     if isinstance(name, str):
         return "call" if name.lower() in spellings.LEAF_OPERATIONS else None
-    request = attributes.get(spellings.OPENLLMETRY_TYPE)
-    return "call" if isinstance(request, str) and request in spellings.OPENLLMETRY_LEAVES else None
+    for name, leaves in spellings.OTHER_LEAVES.items():
+        if (value := attributes.get(name)) is not None:
+            return "call" if leaves is None or value in leaves else None
+    return None
 
 
 def _is_step(attributes: Attributes) -> bool:
@@ -172,52 +174,37 @@ def _is_step(attributes: Attributes) -> bool:
     return any(attributes.get(name) is not None for name in names)
 
 
-def _counts(span: Span, attributes: Attributes) -> tuple[Counts, int | None]:
-    """Return the counts in the convention of `Sighting`, and the cache writes with a lifetime of one hour."""
-    read, write = _count(attributes, spellings.CACHE_READ), _count(attributes, spellings.CACHE_WRITE)
-    reasoning, hour = _count(attributes, spellings.REASONING), None
-    whole = _count(attributes, spellings.INPUT)
-    used = attributes.get(spellings.LITELLM_USAGE)
-    if isinstance(used, str):
-        read = _litellm(used, "cache_read") if read is None else read
-        write = _litellm(used, "cache_write") if write is None else write
-        reasoning = _litellm(used, "reasoning") if reasoning is None else reasoning
-    metadata = attributes.get(spellings.AI_SDK_METADATA)
-    if isinstance(metadata, str) and '"anthropic"' in metadata[: spellings.MAX_TEXT] and whole is not None:
-        whole, read, write, hour = _anthropic(metadata, whole, read, write)
-    model = _first(attributes, spellings.REQUEST_MODEL) or ""
-    return settle(
-        Counts(whole, _count(attributes, spellings.OUTPUT), read, write, reasoning),
-        total=_count(attributes, spellings.TOTAL),
-        adds_reasoning_twice=span.scope == spellings.ADK_SCOPE and "/" in model,
-    ), hour
-
-
-def _anthropic(
-    metadata: str, whole: int, read: int | None, write: int | None
-) -> tuple[int, int | None, int | None, int | None]:
-    """Return input, cache read, cache write and its one-hour part from Anthropic's own usage.
-
-    The AI SDK passes it on. Version 5 of the SDK reports only the uncached part as input, and the rest only here.
-    """
-    try:
-        usage = orjson.loads(metadata)["anthropic"]["usage"]
-        fresh, cached, written = (
-            usage.get(name) or 0 for name in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+def _counts(span: Span, attributes: Attributes) -> Counts:
+    """Return the counts in the convention of `Sighting`."""
+    told = Counts(
+        *(
+            _count(attributes, names)
+            for names in (
+                spellings.INPUT,
+                spellings.OUTPUT,
+                spellings.CACHE_READ,
+                spellings.CACHE_WRITE,
+                spellings.REASONING,
+                spellings.CACHE_WRITE_1H,
+            )
         )
-        hour = (usage.get("cache_creation") or {}).get("ephemeral_1h_input_tokens") or 0
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return whole, read, write, None
-    if not all(type(count) is int and 0 <= count < 2**53 for count in (fresh, cached, written, hour)):
-        return whole, read, write, None
-    if whole not in (fresh, fresh + cached + written):
-        return whole, read, write, None  # the usage of another call, such as the last of several steps
-    return fresh + cached + written, cached, written, min(hour, written) or None
-
-
-def _litellm(used: str, what: str) -> int | None:
-    found = spellings.LITELLM_COUNTS[what].findall(used[:4096])
-    return max(map(int, found), default=None)
+    )
+    told, total = complete(told, _count(attributes, spellings.TOTAL), attributes)
+    if told.input is None and told.output is None:
+        return told
+    model = _first(attributes, spellings.REQUEST_MODEL) or ""
+    settled = settle(
+        told,
+        total=total,
+        adds_reasoning_twice=span.scope == spellings.ADK_SCOPE and "/" in model,
+        counts_cached_beside=spellings.CACHED_BESIDE.match(span.scope) is not None,
+        counts_reasoning_beside=spellings.REASONING_BESIDE.match(span.scope) is not None,
+        hides_reasoning=total is not None
+        and told.reasoning is None
+        and provider_of(_first(attributes, spellings.PROVIDER), model)[0] == spellings.GEMINI,
+    )
+    hour = settled.cache_write_1h
+    return settled if hour is None else settled._replace(cache_write_1h=min(hour, settled.cache_write or 0) or None)
 
 
 def _count(attributes: Attributes, names: Iterable[str]) -> int | None:
@@ -244,9 +231,9 @@ def _count(attributes: Attributes, names: Iterable[str]) -> int | None:
     return None
 
 
-def _first(attributes: Attributes, names: Iterable[str]) -> str | None:
+def _first(attributes: Attributes, names: Iterable[str], placeholders: Collection[str] = ()) -> str | None:
     for name in names:
-        if found := text(attributes.get(name)):
+        if (found := text(attributes.get(name))) and found not in placeholders:
             return found
     return None
 
@@ -259,6 +246,8 @@ def _session(attributes: Attributes) -> str | None:
         value = attributes.get(name)
         if isinstance(value, str) and (found := value.strip()) and not found.startswith("resp_"):
             return None if len(found.encode()) > MAX_SESSION_BYTES else found
+    if attributes.get(spellings.LOGFIRE_TRACE) and (found := text(attributes.get(spellings.LOGFIRE_GROUP)) or ""):
+        return found
     given = attributes.get(spellings.LITELLM_METADATA)
     if isinstance(given, str) and (match := spellings.LITELLM_SESSION.search(given[:16384])):
         return bounded(match[1])
@@ -307,12 +296,13 @@ def _client(span: Span) -> str:
     return "genai"
 
 
-def _costed_by_logs(span: Span) -> bool:
+def _costed_by_logs(span: Span, attributes: Attributes) -> bool:
+    if any(attributes.get(name) is not None for name in spellings.COSTED_BY_LOGS_NAMES):
+        return True
     service = span.resource.get("service.name")
-    return bool(
-        spellings.COSTED_BY_LOGS.match(span.scope)
-        or (isinstance(service, str) and spellings.COSTED_BY_LOGS.match(service))
-    )
+    if isinstance(service, str) and (service in spellings.COSTED_BY_LOGS_SERVICES or not span.scope):
+        return spellings.COSTED_BY_LOGS.match(service) is not None
+    return spellings.COSTED_BY_LOGS.match(span.scope) is not None
 
 
 def _rejected(span: Span, attributes: Attributes, verdict: InvalidRecordError) -> Rejected:

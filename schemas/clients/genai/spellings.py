@@ -67,6 +67,8 @@ CACHE_WRITE: Final = (
     "gen_ai.usage.cache_create_input_tokens",
     "gen_ai.usage.prompt_tokens_details.cache_write",
 )
+CACHE_WRITE_1H: Final = ("anthropic.usage.cache_creation.ephemeral_1h_input_tokens",)
+"""The part of the cache writes that lives for an hour."""
 REASONING: Final = (
     "gen_ai.usage.reasoning.output_tokens",
     "gen_ai.usage.reasoning_tokens",
@@ -102,14 +104,18 @@ RESPONSE_MODEL: Final = (
     "llm.response.model_name",
     "llm.model_name",
     "embedding.model_name",
+    "langfuse.observation.model.name",
 )
 REQUEST_MODEL: Final = (
     "gen_ai.request.model",
     "ai.model.id",
     "llm.request.model",
+    "traceloop.association.properties.ls_model_name",
     "model_name",
     "model",
 )
+NOT_A_MODEL: Final = frozenset({"unknown", "None", "null"})
+"""What some producers write when they do not know the model."""
 GATEWAY_MODEL: Final = ("litellm.provider.model",)
 """The model that a gateway really requested, when the names its callers see are aliases."""
 PROVIDER: Final = (
@@ -150,6 +156,9 @@ SESSION: Final = (
     "conversation.id",
     "sessionId",
 )
+LOGFIRE_TRACE: Final = "agent_trace_id"
+LOGFIRE_GROUP: Final = "group_id"
+"""Of a trace of the OpenAI Agents SDK, as Logfire sends it: the conversation that the program gave."""
 PARENT_SESSION: Final = ("ai.request.headers.x-parent-session-id", "gen_ai.conversation.parent_id")
 AGENT: Final = ("gen_ai.agent.name", "agent.name", "agent_name", "gen_ai.agent.id", "ai.telemetry.functionId")
 TIER: Final = (
@@ -195,14 +204,23 @@ OPENINFERENCE_KIND: Final = "openinference.span.kind"
 OPENINFERENCE_LEAVES: Final = frozenset({"LLM", "EMBEDDING"})
 AI_SDK_OPERATION: Final = "ai.operationId"
 AI_SDK_LEAVES: Final = (".doGenerate", ".doStream", ".doEmbed")
-OPENLLMETRY_TYPE: Final = "llm.request.type"
-OPENLLMETRY_LEAVES: Final = frozenset({"chat", "completion", "embedding"})
+OTHER_LEAVES: Final[dict[str, frozenset[str] | None]] = {
+    "llm.request.type": frozenset({"chat", "completion", "embedding"}),
+    "langfuse.observation.type": frozenset({"generation", "embedding"}),
+    "request_data": None,
+}
+"""Attributes of spans without an operation, and the values that stand for one request; None: each value does.
+
+They are OpenLLMetry's, Langfuse's and Logfire's."""
 
 HINT: Final = re.compile(
     rb"gen_ai\.|openinference\.|ai\.operationId|llm\.(?:token|usage|model|request)|ession(?:\.id|Id|_id|-id)"
+    rb"|langfuse\.observation|agent_trace_id"
 )
 """Matches the bytes of every span that may be relevant; a match does not mean that the span is relevant."""
-CONTEXT_HINT: Final = re.compile(r"gen_ai\.|openinference\.|ai\.operationId|llm\.|ession(?:\.id|Id|_id|-id)")
+CONTEXT_HINT: Final = re.compile(
+    r"gen_ai\.|openinference\.|ai\.operationId|llm\.|ession(?:\.id|Id|_id|-id)|langfuse\.observation|agent_trace_id"
+)
 """The same among the names of a span's attributes."""
 
 RESPONSE_ID_IN_TEXT: Final = (
@@ -215,20 +233,17 @@ RESPONSE_TEXT: Final = "output.value"
 MAX_TEXT: Final = 1 << 20
 """Maximum number of characters of such a text that are searched."""
 
-LITELLM_USAGE: Final = "metadata.usage_object"
 LITELLM_METADATA: Final = "metadata.requester_metadata"
 LITELLM_SESSION: Final = re.compile(r"'session_id': '([^'\\]{1,256})'")
-LITELLM_COUNTS: Final = {
-    "cache_read": re.compile(r"'(?:cached_tokens|cache_read_input_tokens)': (\d{1,16})\b"),
-    "cache_write": re.compile(
-        r"'(?:cache_write_tokens|cache_creation_tokens|cache_creation_input_tokens)': (\d{1,16})\b"
-    ),
-    "reasoning": re.compile(r"'reasoning_tokens': (\d{1,16})\b"),
-}
-"""LiteLLM's first exporter writes these only into a text, as the repr of a Python dict."""
-AI_SDK_METADATA: Final = "ai.response.providerMetadata"
-
 ADK_SCOPE: Final = "gcp.vertex.agent"
+CACHED_BESIDE: Final = re.compile(
+    r"opentelemetry\.instrumentation\.(?:bedrock|botocore\.bedrock-runtime)$|openlit\.instrumentation\.(?:anthropic|bedrock)$"
+)
+"""Scopes whose input does not include cached tokens, as the provider's own does not, and whose total hides it."""
+REASONING_BESIDE: Final = re.compile(r"openlit\.instrumentation\.(?:google_ai_studio|vertexai)$")
+"""Scopes whose output does not include reasoning, as Gemini's own does not, and which tell no total."""
+GEMINI: Final = "google"
+"""The provider whose API counts thoughts beside the output."""
 INNERMOST_SCOPES: Final = ("com.anthropic.sdk.python",)
 """Scopes of the providers' own libraries, which see the original response."""
 
@@ -249,6 +264,7 @@ CLIENTS: Final = (
     ("opentelemetry.instrumentation.openai_agents", "openai-agents"),
     ("opentelemetry.instrumentation.genai.openai_agents", "openai-agents"),
     ("openinference.instrumentation.openai_agents", "openai-agents"),
+    ("logfire.openai_agents", "openai-agents"),
     ("openinference.instrumentation.langchain", "langchain"),
     ("opentelemetry.instrumentation.langchain", "langchain"),
     ("opentelemetry.instrumentation.genai.langchain", "langchain"),
@@ -267,4 +283,8 @@ SERVICES: Final = {
 """service.name, where it names the client for certain."""
 
 COSTED_BY_LOGS: Final = re.compile(r"codex(?:[_-]|$)|com\.anthropic\.claude_code|claude-code$|gemini[_-]cli|qwen-code")
-"""Scopes and services whose log events cost. Their spans repeat the same usage."""
+"""Scopes of programs whose log events cost, because their spans repeat the same usage."""
+COSTED_BY_LOGS_SERVICES: Final = frozenset({"claude-code", "gemini-cli", "qwen-code"})
+"""Their services, whose spans of any scope are ignored. Names that only begin like these may be anyone's program."""
+COSTED_BY_LOGS_NAMES: Final = ("codex.usage.total_tokens", "codex.turn.token_usage.total_tokens")
+"""Attributes that only such spans have. Codex's scope is its originator, which a program that embeds it chooses."""

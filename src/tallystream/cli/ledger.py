@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from tallystream.cli.options import cluster, err_console
@@ -27,18 +28,35 @@ CLOSE = 20_000
 POLL = 0.05
 
 
-async def answer(settings: Settings, query: Query, limit: int, now_ns: int) -> Shown | None:
-    """Return the table from the ledger, or None when it cannot answer. A `limit` of 0 asks for all rows.
+@dataclass(frozen=True)
+class Printed:
+    """The rows have been printed; `skipped` records are not cost rows."""
+
+    skipped: int
+
+
+async def answer(settings: Settings, query: Query, limit: int, now_ns: int, form: str) -> Shown | Printed | None:
+    """Return the table from the ledger, or None when it cannot answer. A `limit` of 0 asks for all rows. Very many rows
+    as json or csv, which is `form`, are printed as they are read.
 
     Raises:
-        UnreachableError: Kafka did not answer.
+        UnreachableError: Kafka did not answer, or the ledger failed after the first rows were printed.
 
     """
 
-    def ask(database: Database) -> Shown:
-        from tallystream.agents.ledger.queries.cost import cost_table
+    def ask(database: Database) -> Shown | Printed:
+        from tallystream.agents.ledger.queries.cost import cost_table, skipped_records
+        from tallystream.agents.ledger.queries.cost_lines import CostLines
         from tallystream.agents.ledger.queries.first_rows import first_rows
 
+        if form in ("json", "csv"):
+            lines = CostLines(database, query, now_ns)
+            if lines.suits:
+                from tallystream.cli.output.cost_lines import write_lines
+
+                skipped = skipped_records(database)
+                write_lines(database, lines, now_ns, form)
+                return Printed(skipped)
         first = first_rows(database, query, limit, now_ns) if limit else None
         return cost_table(database, query) if first is None else first
 

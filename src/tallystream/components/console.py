@@ -44,6 +44,7 @@ def run(
         port=port,
         auth=auth_config(settings),
         openai=settings.polls_openai,
+        anthropic=settings.polls_anthropic,
         book=Book(read_overlay(settings.prices)) if settings.prices else None,
         examine=examine,
     )

@@ -27,6 +27,7 @@ from tallystream.console.live import Live
 from tallystream.console.metrics import ConsoleMetrics
 from tallystream.console.middleware import PERSON, guard
 from tallystream.console.models import ErrorModel
+from tallystream.console.names import BILLING, KINDS, PROVIDER_NAMES
 from tallystream.console.openapi import ApiOperation, document
 from tallystream.console.tables import to_csv
 from tallystream.streams.connections.registry import PROVIDERS
@@ -78,7 +79,7 @@ class ConsoleApp:
         self._templates.globals |= {
             "ago": words.ago, "change": words.change, "bars": charts.bars, "Bar": charts.ChartBar,
             "share_bar": charts.share_bar, "url": url, "version": __version__, "nav": NAV, "kinds": KINDS,
-            "providers": PROVIDERS, "provider_names": PROVIDER_NAMES,
+            "providers": PROVIDERS, "provider_names": PROVIDER_NAMES, "billed": BILLING,
         }  # fmt: skip
         self.application = self._routes()
 
@@ -122,8 +123,12 @@ class ConsoleApp:
             raise NotFoundError("the session does not exist", "choose one from the list of sessions")
         return found
 
-    async def _connections(self, _: web.Request) -> models.ConnectionList:
-        return await self._read(lambda sight: build.connections(sight, openai=self._config.openai))
+    async def _connections(self, request: web.Request) -> models.ConnectionList:
+        params.read(params.ConnectionsParams, request.query)
+        config = self._config
+        return await self._read(
+            lambda sight: build.connections(sight, openai=config.openai, anthropic=config.anthropic)
+        )
 
     async def _connection(self, request: web.Request) -> models.ConnectionModel:
         wanted = request.match_info["connection_id"]
@@ -144,7 +149,8 @@ class ConsoleApp:
         asked = params.read(params.BillParams, request.query)
         return await self._read(lambda sight: bills.bill_days(sight, asked.days))
 
-    async def _health_now(self, _: web.Request) -> models.DeploymentHealth:
+    async def _health_now(self, request: web.Request) -> models.DeploymentHealth:
+        params.read(params.HealthParams, request.query)
         return await self._health.read()
 
     # -- changing
@@ -207,7 +213,10 @@ class ConsoleApp:
         return {name: value for name, value in fields.items() if value != ""}
 
     async def _create_page(self, request: web.Request) -> web.Response:
-        issued = await self._create(request, models.NewConnection.model_validate(await self._form(request)))
+        fields = await self._form(request)
+        if (billed := fields.get("provider", "").removesuffix("-billing")) in BILLING:
+            raise web.HTTPSeeOther(f"/providers/billing/{billed}")  # a key is a setting: nothing is created here
+        issued = await self._create(request, models.NewConnection.model_validate(fields))
         return self._render(request, "issued.html", {"issued": issued, "rotated": False}, 201)
 
     async def _rotate_page(self, request: web.Request) -> web.Response:
@@ -227,6 +236,12 @@ class ConsoleApp:
     async def _provider_page(self, request: web.Request) -> web.Response:
         values = {"page": await self._connection(request), "asked": {}, "tested": None}
         return self._render(request, "provider.html", values)
+
+    async def _billing_page(self, request: web.Request) -> web.Response:
+        for one in (await self._connections(request)).billing:
+            if one.provider == request.match_info["provider"]:
+                return self._render(request, "billing.html", {"page": one, "billing": BILLING[one.provider]})
+        raise NotFoundError("the provider is not one whose bill is polled", "choose one from the list of providers")
 
     async def _replay_page(self, request: web.Request) -> web.Response:
         fields = await self._form(request)
@@ -260,7 +275,8 @@ class ConsoleApp:
         async def answer(request: web.Request) -> web.Response:
             found: BaseModel = await read(request)
             if params.read(params.FormatParams, request.query).format == "csv":
-                return web.Response(text=to_csv(found), content_type="text/csv", charset="utf-8")
+                text = to_csv(found, request.query.get("table"))
+                return web.Response(text=text, content_type="text/csv", charset="utf-8")
             return web.json_response(text=found.model_dump_json())
 
         return answer
@@ -301,7 +317,7 @@ class ConsoleApp:
                        models.SessionDetail, params=params.OneSessionParams, table=True,
                        problems=("400", "401", "404", "421", "503")), self._api(self._session)),
             (ApiOperation("GET", f"{api}/connections", "All connections, the newest first.", models.ConnectionList,
-                       params=params.FormatParams, table=True), self._api(self._connections)),
+                       params=params.ConnectionsParams, table=True), self._api(self._connections)),
             (ApiOperation("POST", f"{api}/connections", "Create a connection. Its secrets are shown only here.",
                        models.IssuedConnection, 201, body=models.NewConnection, problems=change),
              self._api_change(models.NewConnection, self._create, 201)),
@@ -325,7 +341,7 @@ class ConsoleApp:
             (ApiOperation("GET", f"{api}/openai/days", "OpenAI's numbers next to ours.", models.BilledDays,
                        params=params.OpenAIParams, table=True), self._api(self._openai)),
             (ApiOperation("GET", f"{api}/health", "The health of the deployment.", models.DeploymentHealth,
-                       params=params.FormatParams, table=True), self._api(self._health_now)),
+                       params=params.HealthParams, table=True), self._api(self._health_now)),
         ]  # fmt: skip
 
     def _routes(self) -> web.Application:
@@ -335,10 +351,12 @@ class ConsoleApp:
         route.add_get("/", self._page("overview.html", self._overview))
         route.add_get("/providers", self._page("providers.html", self._connections))
         route.add_post("/providers", self._create_page)
+        route.add_get("/providers/billing/{provider}", self._billing_page)
         route.add_get("/providers/{connection_id}", self._provider_page)
         route.add_post("/providers/{connection_id}/rotate", self._rotate_page)
         route.add_post("/providers/{connection_id}/revoke", self._revoke_page)
         route.add_post("/providers/{connection_id}/test", self._test_page)
+        route.add_get("/providers/{connection_id}/{form:rotate|revoke|test}", _back_to_provider)
         route.add_get("/sessions", self._page("sessions.html", self._sessions))
         route.add_get("/session", self._page("session.html", self._session))
         route.add_get("/deadletters", self._page("deadletters.html", self._dead_letters))
@@ -360,36 +378,16 @@ class ConsoleApp:
         return await self.live.stream(request, lambda: self._auth.who(request) is not None)
 
 
-PROVIDER_NAMES = {
-    "codex": "OpenAI Codex",
-    "claude": "Claude Code",
-    "gemini": "Gemini CLI",
-    "copilot": "GitHub Copilot CLI",
-    "vscode": "VS Code",
-    "qwen": "Qwen Code",
-    "cline": "Cline",
-    "litellm": "LiteLLM",
-    "collector": "OpenTelemetry Collector",
-    "genai": "Another program (GenAI spans)",
-}
-"""Display names of providers; others are shown by their own name."""
-KINDS = (
-    ("input_uncached", "Input"),
-    ("cache_read", "Cached input"),
-    ("cache_write_5m", "Cache written (5 min)"),
-    ("cache_write_1h", "Cache written (1 h)"),
-    ("output", "Output"),
-    ("reasoning", "of it reasoning"),
-    ("tool", "Tool"),
-)
-"""Kinds of tokens and their display names."""
-
-
 def url(path: str, asked: Mapping[str, Any] | None = None, **more: Any) -> str:
     """Return a link with the parameters of `asked`, updated by the others. None removes a parameter."""
     query = {**(asked or {}), **more}
     text = urlencode({name: value for name, value in query.items() if value not in (None, "")})
     return f"{path}?{text}" if text else path
+
+
+async def _back_to_provider(request: web.Request) -> web.Response:
+    """Answer who opens the address of a form's answer again."""
+    raise web.HTTPSeeOther(f"/providers/{request.match_info['connection_id']}")
 
 
 def _actor(request: web.Request) -> Actor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -201,10 +201,13 @@ def explain(book: Book, row: session_queries.BucketRow) -> models.Explanation:
     if row.book != book.hash:
         note = f"Priced with the book {row.book}; the one installed here is {book.hash}, whose prices may differ."
         return models.Explanation(exact=False, note=note, charges=[], steps=steps)
-    if len(rates) > 1:
+    # A sum that is the cost to the last digit is of requests in one tier of the price.
+    fitting = [place for place, (_, prices, fee) in enumerate(rates) if _product(row, prices, fee) == row.cost]
+    if len(rates) > 1 and not fitting:
         note = "The price depends on the size of each request, so sums do not give it; the price tiers are shown."
         return models.Explanation(exact=False, note=note, charges=[], steps=steps)
-    _, prices, fee = rates[0]
+    tier = fitting[0] if fitting else 0
+    _, prices, fee = rates[tier]
     charges = [
         models.Charge(
             kind=kind,
@@ -215,9 +218,13 @@ def explain(book: Book, row: session_queries.BucketRow) -> models.Explanation:
         for kind, rate in zip(_KINDS, prices, strict=True)
         if row.counts[kind]
     ]
-    exact = sum(row.counts[kind] * rate for kind, rate in zip(_KINDS, prices, strict=True)) + fee * requests == row.cost
+    exact = bool(fitting)
     if exact:
         note = "The cost is the sum of tokens times price."
+        if tier:
+            note += f" Every request had more than {rates[tier][0]:,} input tokens."
+        elif len(rates) > 1:
+            note += f" No request had more than {rates[1][0]:,} input tokens."
     elif unpriced:
         note = f"{unpriced} of the {requests} requests have no price; their tokens are included here."
     else:
@@ -229,14 +236,20 @@ def explain(book: Book, row: session_queries.BucketRow) -> models.Explanation:
     return models.Explanation(exact=exact, note=note, charges=charges, steps=[])
 
 
+def _product(row: session_queries.BucketRow, prices: Sequence[int], fee: int) -> int:
+    tokens = sum(row.counts[kind] * rate for kind, rate in zip(_KINDS, prices, strict=True))
+    return tokens + fee * row.counts["requests"]
+
+
 # -- connections, dead letters, OpenAI
 
 
-def connections(sight: Sight, *, openai: bool) -> models.ConnectionList:
-    """Return all connections with what was received from them."""
+def connections(sight: Sight, *, openai: bool, anthropic: bool) -> models.ConnectionList:
+    """Return all connections with what was received from them. `openai`, `anthropic`: whether they are polled."""
     database, now = sight.database, utc(sight.now_ns)
     synced = queries.synced(database)
-    spent = queries.cost_by_connection(database, sight.hour - 30 * DAY, sight.hour)
+    first = sight.hour - sight.hour % DAY - 29 * DAY
+    spent = queries.cost_by_connection(database, first, sight.hour)
     found = []
     for row in queries.connections(database):
         signals = synced.get(row["connection_id"], {})
@@ -259,9 +272,22 @@ def connections(sight: Sight, *, openai: bool) -> models.ConnectionList:
                 },
                 silent=newest is None and now - _time(row["created_at"]) > SILENT,
                 last_30_days=totals(spent.get(row["connection_id"], queries.LedgerTotals())),
+                since=hour_iso(first)[:10],
             )
         )
-    return models.ConnectionList(as_of=sight.as_of, connections=found, openai=openai)
+    bills = queries.bills_synced(database)
+    billed: tuple[tuple[models.Billed, bool], ...] = (("openai", openai), ("anthropic", anthropic))
+    return models.ConnectionList(
+        as_of=sight.as_of,
+        connections=found,
+        openai=openai,
+        billing=[
+            models.BillingProvider(
+                provider=name, polled=polled, last_synced_at=_short(bills[name]) if name in bills else None
+            )
+            for name, polled in billed
+        ],
+    )
 
 
 def dead_letter(text: str) -> models.DeadLetterModel:

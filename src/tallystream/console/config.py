@@ -51,6 +51,8 @@ class ConsoleConfig:
     auth: AuthConfig = field(default_factory=AuthConfig)
     openai: bool = False
     """Whether a key to poll OpenAI is set."""
+    anthropic: bool = False
+    """Whether a key to poll Anthropic is set."""
     book: Book | None = field(default=None, repr=False)
     """The price book that explains costs; None: the installed one, compiled when the console starts."""
     examine: Callable[[], Awaitable[DeploymentHealth]] | None = field(default=None, repr=False)

@@ -195,6 +195,23 @@ class ConnectionModel(BaseModel):
     silent: bool
     """Nothing has been received although it was created more than a few minutes ago."""
     last_30_days: Totals
+    """Today and the 29 days before."""
+    since: str
+    """The first of these days."""
+
+
+Billed = Literal["openai", "anthropic"]
+"""Providers whose own bill and usage can be polled."""
+
+
+class BillingProvider(BaseModel):
+    """A provider whose own bill and usage can be polled."""
+
+    provider: Billed
+    polled: bool
+    """Whether a key to poll it is set."""
+    last_synced_at: str | None
+    """When the newest of its numbers was fetched."""
 
 
 class ConnectionList(BaseModel):
@@ -204,6 +221,7 @@ class ConnectionList(BaseModel):
     connections: list[ConnectionModel]
     openai: bool
     """Whether a key to poll OpenAI's own numbers is set."""
+    billing: list[BillingProvider]
 
 
 class NewConnection(BaseModel):

@@ -40,7 +40,7 @@ class ApiOperation:
     body: type[BaseModel] | None = None
     path_params: Mapping[str, str] | None = None
     table: bool = False
-    """Whether its main table is also available as CSV."""
+    """Whether its tables are also available as CSV."""
     problems: Sequence[str] = ("400", "401", "421", "503")
 
 
@@ -89,7 +89,7 @@ def _operation(one: ApiOperation) -> dict[str, Any]:
         parameters += [
             {"name": name, "in": "query", "required": name in required, "schema": _plain(rule)}
             for name, rule in schema["properties"].items()
-            if name != "format" or one.table
+            if one.table or name not in ("format", "table")
         ]
     content: dict[str, Any] = {}
     if one.answer is not None:

@@ -26,13 +26,15 @@ class FormatParams(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     format: Format = "json"
-    """`csv`: the main table only."""
+    """`csv`: one table only."""
 
 
 class OverviewParams(FormatParams):
     """The period of the overview."""
 
     range: Literal["today", "7d", "30d"] = "today"
+    table: Literal["shares", "hours", "periods"] = "shares"
+    """Which table, as CSV."""
 
 
 class SessionParams(FormatParams):
@@ -88,6 +90,8 @@ class OneSessionParams(FormatParams):
 
     connection: str = Field(min_length=1, max_length=300, pattern=r"^[^\x00]*$")
     id: str = Field(min_length=1, max_length=300, pattern=r"^[^\x00]*$")
+    table: Literal["buckets", "session", "charges", "prices", "children", "deadletters"] = "buckets"
+    """Which table, as CSV."""
 
 
 class DeadLetterParams(FormatParams):
@@ -95,12 +99,30 @@ class DeadLetterParams(FormatParams):
 
     reason: str | None = Text
     after: str | None = Field(default=None, max_length=1500, pattern=r"^[^\x00]*$")
+    table: Literal["rows", "reasons"] = "rows"
+    """Which table, as CSV."""
 
 
 class BillParams(FormatParams):
     """How many days."""
 
     days: int = Field(default=30, ge=1, le=400)
+    table: Literal["days", "causes"] = "days"
+    """Which table, as CSV."""
+
+
+class ConnectionsParams(FormatParams):
+    """The format of the answer."""
+
+    table: Literal["connections", "billing"] = "connections"
+    """Which table, as CSV."""
+
+
+class HealthParams(FormatParams):
+    """The format of the answer."""
+
+    table: Literal["components", "findings"] = "components"
+    """Which table, as CSV."""
 
 
 class OpenAIParams(FormatParams):

@@ -9,6 +9,7 @@ from typing import Any
 from tallystream.sandbox.port_aggregates import aggregated
 from tallystream.sandbox.port_integrations import Integrations
 from tallystream.sandbox.port_pages import SandboxPages
+from tallystream.sandbox.port_scorecards import SandboxScorecards
 from tallystream.sandbox.port_search import UnsupportedQueryError, matches
 from tallystream.sandbox.port_store import ChangeRefusedError, Entity, How, Store, moment
 from tallystream.sandbox.reply import Reply, SandboxCall
@@ -20,6 +21,8 @@ PUBLIC = ("identifier", "title", "icon", "team", "properties", "relations")
 AUTH = "POST /v1/auth/access_token"
 ENTITIES = "/v1/blueprints/{blueprint_identifier}/entities"
 ENTITY = ENTITIES + "/{entity_identifier}"
+SCORECARDS = "/v1/blueprints/{blueprint_identifier}/scorecards"
+SCORECARD = SCORECARDS + "/{scorecard_identifier}"
 
 
 def error(status: int, word: str, message: str) -> Reply:
@@ -35,7 +38,7 @@ def family(operation: str) -> str:
         return "entities-bulk"
     if operation.endswith("/search"):
         return "search"
-    if "/integration" in operation or "/pages" in operation:
+    if any(name in operation for name in ("/integration", "/pages", "/scorecards")):
         return "other"
     if operation == f"POST {ENTITIES}":
         return "entity-upsert"
@@ -48,6 +51,7 @@ class PortApi:
     def __init__(self, store: Store, credentials: tuple[str, str] | None = None) -> None:
         self.store = store
         self.pages = SandboxPages()
+        self.scorecards = SandboxScorecards()
         self.integrations = Integrations()
         self.token_seconds = TOKEN_SECONDS
         self._credentials = credentials
@@ -77,6 +81,19 @@ class PortApi:
             f"DELETE {ENTITY}": self._delete,
             "POST /v1/blueprints/{blueprint_identifier}/bulk/entities/delete": self._bulk_delete,
             "POST /v1/entities/search": self._search_all,
+            f"GET {SCORECARDS}": lambda call: _ok(200, scorecards=self.scorecards.of(_at(call))),
+            f"POST {SCORECARDS}": lambda call: _ok(
+                201, scorecard=self.scorecards.create(store.blueprint(_at(call)), call.body)
+            ),
+            f"GET {SCORECARD}": lambda call: _ok(
+                200, scorecard=self.scorecards.get(_at(call), call.path["scorecard_identifier"])
+            ),
+            f"PUT {SCORECARD}": lambda call: _ok(
+                200,
+                scorecard=self.scorecards.change(
+                    store.blueprint(_at(call)), call.path["scorecard_identifier"], call.body
+                ),
+            ),
             "GET /v1/pages": lambda _: _ok(200, pages=self.pages.all()),
             "POST /v1/pages": lambda call: _ok(201, page=self.pages.create(call.body, self._known())),
             "GET /v1/pages/{identifier}": lambda call: _ok(200, page=self.pages.get(call.path["identifier"])),

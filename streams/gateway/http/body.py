@@ -10,7 +10,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from tallystream.streams.gateway.acceptance import Body
 from tallystream.streams.gateway.budget import Lease
-from tallystream.streams.gateway.decompress import coding_named, too_large
+from tallystream.streams.gateway.decompress import coding_named, coding_of, too_large
 from tallystream.streams.gateway.errors import RequestRefusedError
 
 
@@ -52,7 +52,7 @@ async def read(request: web.BaseRequest, *, limit: int, idle: float, within: flo
         raise RequestRefusedError(400, "the body ended before it was complete") from None
     if len(raw) > limit:
         raise too_large(limit)
-    return Body(raw, coding)
+    return Body(raw, coding or coding_of(raw))
 
 
 async def _next(content: StreamReader, idle: float) -> bytes:

@@ -38,6 +38,8 @@ FIRST_REQUEST: Final = 30.0
 """Seconds within which a new connection must have sent the head of a request."""
 CLOSE: Final = 1.0
 """Seconds for closing connections that are still busy after `stop_timeout`."""
+_SHORTEST_HEADER: Final = 4
+"""Bytes of `a:` and its line end: the number of headers is limited only by their length."""
 _PROTOBUF: Final = re.compile(rb"(?im)^content-type:[ \t]*application/x-protobuf")
 _silent = logging.getLogger("tallystream.http")
 _silent.addHandler(logging.NullHandler())
@@ -160,6 +162,7 @@ class _Server(web.Server):
             lingering_time=LINGER,
             max_line_size=MAX_HEAD,
             max_field_size=MAX_HEAD,
+            max_headers=MAX_HEAD // _SHORTEST_HEADER,
         )
         connection.replies = self._replies
         connection.complaints = self._complaints

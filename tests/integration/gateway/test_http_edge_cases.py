@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -102,6 +103,24 @@ async def test_long_header_is_accepted(gateway: Gateway, size: int) -> None:
     async with connected(gateway) as (reader, writer):
         writer.write(head(2, f"Authorization: Bearer {'x' * size}") + b"{}")
         assert (await answer(reader))[0] == 200
+
+
+async def test_many_headers_are_accepted(gateway: Gateway) -> None:
+    async with connected(gateway) as (reader, writer):
+        writer.write(head(2, *(f"X-{number}: v" for number in range(2_000))) + b"{}")
+        assert (await answer(reader))[0] == 200
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
+async def test_compressed_body_counts_although_a_proxy_dropped_its_content_encoding(
+    gateway: Gateway, deployment: Deployment, pack: Callable[[bytes], bytes]
+) -> None:
+    session = f"dropped-{pack.__module__}"
+    content = pack(body(session))
+    async with connected(gateway) as (reader, writer):
+        writer.write(head(len(content)) + content)
+        assert (await answer(reader))[0] == 200
+    assert len(await usage(deployment, session)) == 1
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,11 @@ username = "ada"
 key_file = "{folder}/basic.key"
 
 [[providers]]
+name = "bearer"
+base_url = "{url}/bearer"
+key_file = "{folder}/bearer.key"
+
+[[providers]]
 name = "open"
 base_url = "{url}/open"
 auth = "none"
@@ -45,6 +50,10 @@ provider = "acme"
 [[resources]]
 path = "/spend"
 provider = "basic"
+
+[[resources]]
+path = "/tokens"
+provider = "bearer"
 
 [[resources]]
 path = "/prices"
@@ -72,11 +81,12 @@ async def test_each_provider_gets_its_own_key(
         (tmp_path / "more.toml").write_text(FILE.format(url=url, folder=tmp_path))
         (tmp_path / "acme.key").write_text("acme-secret\n")
         (tmp_path / "basic.key").write_text("basic-secret\n")
+        (tmp_path / "bearer.key").write_text("bearer-secret\n")
         monkeypatch.setenv("TALLYSTREAM_OPENAI_RESOURCES", str(tmp_path / "more.toml"))
         monkeypatch.setenv("TALLYSTREAM_OPENAI_API_TOKEN", "sk-openai")
         settings = settings_from(tmp_path)
         config = poller_config(settings, kafka)
-        names = {"/acme/usage", "/spend", "/prices"}
+        names = {"/acme/usage", "/spend", "/tokens", "/prices"}
         async with rig(kafka, prefix) as one:
             own = tuple(resource for resource in config.resources if resource.name in names)
             result = await one.poll(resources=own, tokens=config.tokens, providers=config.providers)
@@ -86,10 +96,11 @@ async def test_each_provider_gets_its_own_key(
             record.resource: record.rows for _, value in records for record in [OpenAIRecord.model_validate_json(value)]
         }
         assert found == {"/acme/usage": [{"path": "/acme/usage"}], "/spend": [{"path": "/basic/spend"}],
-                         "/prices": [{"path": "/open/prices"}]}  # fmt: skip
+                         "/tokens": [{"path": "/bearer/tokens"}], "/prices": [{"path": "/open/prices"}]}  # fmt: skip
         acme, basic, nothing = asked["/acme/usage"], asked["/basic/spend"], asked["/open/prices"]
         assert (acme["X-Acme-Key"], acme["Acme-Version"]) == ("acme-secret", "2")
         assert basic["Authorization"] == "Basic YWRhOmJhc2ljLXNlY3JldA=="
+        assert asked["/bearer/tokens"]["Authorization"] == "Bearer bearer-secret"
         assert "Authorization" not in acme
         assert "Authorization" not in nothing
         assert "sk-openai" not in str(asked)

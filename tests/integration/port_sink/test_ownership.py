@@ -19,6 +19,7 @@ from tallystream.sandbox.port_store import How
 from tallystream.streams.kafka.settings import KafkaSettings
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC).timestamp()
+SCORECARD = "scorecard coding_agent_bill_explained"
 HOUR, LONG_AGO = "2026-11-21T13:00:00Z", "2026-08-21T13:00:00Z"
 SERVICE: dict[str, Any] = {
     "identifier": "service", "title": "Service", "schema": {"properties": {}, "required": []}, "relations": {},
@@ -69,7 +70,7 @@ async def test_sessions_relate_to_existing_owners_which_show_their_spend(
         found = json.loads(await run("port", "apply", "--check", "--json", code=4, **here))
         assert found["applied"] is False
         named = {difference["blueprint"] for difference in found["differences"]}
-        assert named >= {SESSION, "_team", "_user", "service", "page coding_agent_costs"}
+        assert named >= {SESSION, "_team", "_user", "service", "page coding_agent_costs", SCORECARD}
         assert "add --yes" in await run("port", "apply", "--json", code=2, **here)
         await run("port", "apply", code=130, stdin="n\n", **here)
         assert not one.entities("openai_model")
@@ -77,6 +78,11 @@ async def test_sessions_relate_to_existing_owners_which_show_their_spend(
         assert "includes everything" in await run("port", "apply", "--check", **here)
         (page,) = one.sandbox.port.pages.all()
         assert len(page["widgets"][0]["widgets"]) == 9
+        (scorecard,) = one.sandbox.port.scorecards.of("coding_agent_bill_day")
+        scorecard["rules"][0] |= {"identifier": "own"}
+        assert "rules.billed" in await run("port", "apply", "--yes", **here)
+        (scorecard,) = one.sandbox.port.scorecards.of("coding_agent_bill_day")
+        assert [rule["identifier"] for rule in scorecard["rules"]] == ["own", "seen", "priced", "billed"]
 
         rows = [make_row(rng, f"s{number}", HOUR, 1) for number in range(12)]
         for number, row in enumerate(rows):
@@ -127,7 +133,8 @@ async def test_ownership_can_be_turned_off_and_older_accounts_go_without(
         assert not one.wrong_sessions()
         off = at(one.sandbox, TALLYSTREAM_PORT_OWNERSHIP="false")
         found = json.loads(await run("port", "apply", "--check", "--json", code=4, **off))
-        assert {difference["blueprint"] for difference in found["differences"]} == {"page coding_agent_costs"}
+        named = {difference["blueprint"] for difference in found["differences"]}
+        assert named == {"page coding_agent_costs", SCORECARD}
         await run("port", "apply", "--yes", **off)
         assert len(one.sandbox.port.pages.all()[0]["widgets"][0]["widgets"]) == 7
 

@@ -138,6 +138,18 @@ def test_restart_at_any_point_changes_nothing(fleet: Fleet, random: Random, spre
     assert totals(stage) == totals(run(messages)) == fleet.truth
 
 
+def test_call_with_an_unknown_input_waits_until_its_trace_is_silent() -> None:
+    """Counted without its input, it could not be corrected; without any other sighting it counts all the same."""
+    unread = sightings([chat("u", (0, 10), trace="u", start=0.1, end=0.9, scope="twin")])
+    whole = sightings([chat("c", (100, 10), attributes={"gen_ai.response.id": ID(1)})])
+    assert totals(run([(T0, unread), (T0 + 5 * HOLD, whole)])) == [(100, 10)]
+    stage = Stage()
+    stage.fold(0, T0, unread)
+    assert not stage.fold(1, T0 + HOLD + QUIET - 1, [])
+    (release,) = stage.fold(2, T0 + HOLD + QUIET, [])
+    assert tokens([release.call]) == [(0, 10)]
+
+
 def test_call_is_released_after_the_hold() -> None:
     """It is not released earlier, and it includes its other sighting's details."""
     stage = Stage()

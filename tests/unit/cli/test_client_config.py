@@ -87,6 +87,19 @@ def test_json_configurations_are_valid_json(provider: str, key: str) -> None:
     assert key in json.loads(Endpoints("http://h:1", None, provider, "id").config)
 
 
+def test_vscode_configuration_covers_the_agent_host() -> None:
+    """Sessions of the Agent Host have settings of their own."""
+    at = Endpoints("http://h:1", None, "vscode", "id")
+    settings = json.loads(at.config)
+    assert settings["chat.agentHost.otel.enabled"] is True
+    assert settings["chat.agentHost.otel.otlpEndpoint"] == settings["github.copilot.chat.otel.otlpEndpoint"]
+
+
+def test_cline_is_turned_on_by_the_word_that_every_version_reads() -> None:
+    """Its extension compares the variable with `true`; its newer library reads `1`, too."""
+    assert "CLINE_OTEL_TELEMETRY_ENABLED=true\n" in Endpoints("http://h:1", None, "cline", "id").config
+
+
 def test_collector_configuration_is_yaml() -> None:
     at = Endpoints("http://h:1", None, "collector", "id", "s3cret")
     exporter = yaml.safe_load(at.config)["exporters"]["otlphttp/tallystream"]

@@ -8,6 +8,7 @@ from tests.support.otlp_bodies import AT_NS, Attribute, Group, Record, encode
 from tallystream.schemas.clients import LogsResult, normalise_logs
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.otlp import Encoding
+from tallystream.schemas.usage import UsageEvent
 
 SCOPE = "com.anthropic.claude_code.events"
 
@@ -104,6 +105,20 @@ def test_impossible_counts_become_dead_letters(changes: dict[str, int | str]) ->
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"input_tokens": 2**40 - 40 - 1200 - 12},
+        {"input_tokens": 2**39, "output_tokens": 2**39},
+        {"output_tokens": 2**53 - 1},
+    ],
+)
+def test_more_tokens_than_a_response_can_have_are_a_dead_letter(changes: dict[str, int | str]) -> None:
+    (lost,) = normalised(response(**changes)).rejected
+    assert lost.reason is Reason.INVALID_COUNTS
+    assert "1099511627776 tokens or more" in lost.detail
+
+
+@pytest.mark.parametrize(
     "changes", [{"cache_creation_1h_tokens": 300}, {"cache_creation_1h_tokens": -1}, {"cache_creation_5m_tokens": "x"}]
 )
 def test_total_counts_if_the_breakdown_contradicts_it(changes: dict[str, int | str]) -> None:
@@ -150,9 +165,15 @@ def test_short_or_unusual_request_id_is_an_identity(real: str) -> None:
     assert len(ids) == 1
 
 
-@pytest.mark.parametrize("cost", [None, -1.0, "0.5", True])
-def test_invalid_cost_estimate_is_left_out(cost: float | str | None) -> None:
-    assert "reported_cost_usd" not in event(response(cost_usd=cost))
+@pytest.mark.parametrize("cost", [None, -1.0, True, "much", "0." + "1" * 80, 1e9, 1e257, "Infinity", "NaN", [0.5]])
+def test_invalid_cost_estimate_is_left_out(cost: Attribute) -> None:
+    found = event(response(cost_usd=cost))
+    assert "reported_cost_usd" not in found
+    assert UsageEvent.model_validate(found).output == 12
+
+
+def test_cost_estimate_may_be_text() -> None:
+    assert event(response(cost_usd="0.0016809999999999998"))["reported_cost_usd"] == "0.001681"
 
 
 def test_repeated_usage_is_ignored_and_unknown_records_are_reported() -> None:

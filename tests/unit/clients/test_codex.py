@@ -182,7 +182,8 @@ def test_response_without_a_time_becomes_a_dead_letter(time_ns: int, observed_ns
     [
         (None, "does not name a session"),
         ("", "does not name a session"),
-        (7, "does not name a session"),
+        (True, "does not name a session"),
+        ([7], "does not name a session"),
         ("é" * 129, "258"),
     ],
 )
@@ -206,9 +207,9 @@ def test_longest_allowed_session_id_is_accepted() -> None:
         {"input_token_count": -1},
         {"input_token_count": "many"},
         {"input_token_count": ""},
-        {"input_token_count": "1e3"},
         {"input_token_count": "1_000"},
-        {"input_token_count": " 1000"},
+        {"input_token_count": "1000.5"},
+        {"input_token_count": "1e30"},
         {"input_token_count": "１０００"},
         {"input_token_count": 1000.5},
         {"input_token_count": float("nan")},
@@ -218,8 +219,6 @@ def test_longest_allowed_session_id_is_accepted() -> None:
         {"input_token_count": "9" * 5000},
         {"input_token_count": [1000]},
         {"output_token_count": "-1"},
-        {"cached_token_count": 0.5},
-        {"cache_write_token_count": "x"},
     ],
 )
 def test_impossible_counts_become_dead_letters_with_the_record(

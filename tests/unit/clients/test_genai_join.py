@@ -141,9 +141,24 @@ def test_call_made_by_a_tool_of_another_call_counts_separately() -> None:
     assert tokens(calls(outer, inner)) == [(30, 3), (100, 10)]
 
 
+def test_call_made_by_a_tool_counts_separately_without_ids() -> None:
+    """The outer call does not count what the inner ones count together, so it is not their sum."""
+    inner = [chat(f"i{n}", (30 + n, 3), parent="outer", start=0.2 * n, end=0.2 * n + 0.1) for n in range(2)]
+    assert tokens(calls(chat("outer", (500, 50)), *inner)) == [(30, 3), (31, 3), (500, 50)]
+    both = [replace(span, name=f"{span.name}-again", scope="other") for span in inner]
+    assert tokens(calls(chat("outer", (61, 6)), *inner, *both)) == [(30, 3), (31, 3)]
+
+
+def test_sum_of_calls_of_which_one_is_silent_does_not_count() -> None:
+    """A stream without usage may be the rest of what the outer span counts."""
+    inner = (chat("i0", (30, 3), parent="outer"), chat("i1", None, parent="outer"))
+    assert tokens(calls(chat("outer", (500, 50)), *inner)) == [(30, 3)]
+
+
 def twin(name: str, tokens: tuple[int, int] = (100, 10), at: float = 0.0, **more: Any) -> MadeSpan:
     """Return the sighting of a second instrumentation, in its own trace and without an id."""
-    return chat(name, tokens, trace=name, start=at + 0.1, end=at + 0.9, scope="other.instrumentation", **more)
+    more = {"trace": name, "start": at + 0.1, "end": at + 0.9, "scope": "other.instrumentation", **more}
+    return chat(name, tokens, **more)
 
 
 def test_call_seen_by_two_instrumentations_counts_once() -> None:
@@ -154,6 +169,17 @@ def test_call_seen_by_two_instrumentations_counts_once() -> None:
     assert len(calls(chat("c"), twin("w", at=5.0))) == 2, "another time"
     assert len(calls(chat("c"), twin("w", tokens=(101, 10)))) == 2, "other tokens"
     assert len(calls(chat("c"), chat("d", trace="d", start=0.1, end=0.9))) == 2, "the same instrumentation"
+
+
+@pytest.mark.parametrize("known", [0, 40], ids=["nothing", "uncached"])
+def test_call_of_which_one_instrumentation_knows_less_of_the_input_counts_once(known: int) -> None:
+    """Some streams are read without their input, and some producers leave out what was cached."""
+    cached = {"gen_ai.response.id": ID(1), "gen_ai.usage.cache_read.input_tokens": 60}
+    whole = chat("c", (100, 10), attributes=cached)
+    for seen in (twin("w", (known, 10)), twin("w", (known, 10), trace="t", parent="c")):
+        assert tokens(calls(whole, seen)) == [(100, 10)]
+    assert len(calls(whole, twin("w", (known, 11)))) == 2, "another output"
+    assert len(calls(whole, twin("w", (known + 1, 10)))) == 2, "another input"
 
 
 def test_simultaneous_equal_calls_are_counted_per_instrumentation() -> None:
@@ -242,7 +268,7 @@ def fleets(draw: st.DrawFn, *, sums: bool = True) -> Fleet:
             clock += 2
             made = chat(f"c{name}", counts, trace=root, parent=root, start=clock, end=clock + 1)
             ident = {"gen_ai.response.id": ID(run * 100 + number)}
-            seen = draw(st.sampled_from(["once", "id", "below", "gateway", "elsewhere", "cache hit"]))
+            seen = draw(st.sampled_from(["once", "id", "below", "gateway", "elsewhere", "unread", "cache hit"]))
             inside: dict[str, Any] = {"start": clock + 0.1, "end": clock + 0.9}
             if seen in ("id", "gateway", "cache hit"):
                 made = replace(made, attributes={**made.attributes, **ident})
@@ -256,6 +282,8 @@ def fleets(draw: st.DrawFn, *, sums: bool = True) -> Fleet:
                 fleet.spans.append(chat(f"g{name}", counts, trace=f"g{name}", **more, **inside))
             if seen == "elsewhere":
                 fleet.spans.append(chat(f"e{name}", counts, trace=f"e{name}", scope="twin", **inside))
+            if seen == "unread":
+                fleet.spans.append(chat(f"u{name}", (0, counts[1]), trace=f"u{name}", scope="twin", **inside))
             if seen == "cache hit":
                 later: dict[str, Any] = {"start": clock + 50, "end": clock + 50.1, "attributes": ident}
                 fleet.spans.append(chat(f"h{name}", counts, trace=f"h{name}", scope="litellm", **later))

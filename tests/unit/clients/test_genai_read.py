@@ -100,6 +100,7 @@ def test_only_spans_of_a_single_request_are_calls(attributes: dict[str, str], ki
         (Counts(10, 9, None, None, 7), 26, Counts(10, 16, None, None, 7)),
         (Counts(10, 9, None, None, 7), 19, Counts(10, 9, None, None, 7)),
         (Counts(0, 0, 60, 0, 0), None, Counts(60, 0, 60, 0, 0)),
+        (Counts(30, 20, 60, 10, 5), 125, Counts(100, 25, 60, 10, 5)),
     ],
 )
 def test_arithmetic_shows_which_counts_include_others(counts: Counts, total: int | None, settled: Counts) -> None:
@@ -114,6 +115,61 @@ def test_parts_never_exceed_their_totals(fresh: int, read: int, write: int, outp
     inside = settle(Counts(whole, output, read, write, None), total=whole + output)
     beside = settle(Counts(fresh, output, read, write, None), total=whole + output)
     assert inside == beside == Counts(whole, output, read, write, None)
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        "opentelemetry.instrumentation.bedrock",
+        "opentelemetry.instrumentation.botocore.bedrock-runtime",
+        "openlit.instrumentation.anthropic",
+        "openlit.instrumentation.bedrock",
+    ],
+)
+def test_cached_tokens_are_counted_beside_an_input_without_them(scope: str) -> None:
+    """These producers pass on the provider's input, which leaves out cached tokens, and a total without them."""
+    attributes: dict[str, Attribute] = {
+        "gen_ai.usage.cache_read.input_tokens": 60,
+        "gen_ai.usage.cache_creation.input_tokens": 10,
+        "gen_ai.usage.total_tokens": 110,
+    }
+    seen = one(chat("c", (100, 10), scope=scope, attributes=attributes))
+    assert (seen.input, seen.cache_read, seen.cache_write) == (170, 60, 10)
+
+
+def test_reasoning_is_counted_beside_an_output_without_it() -> None:
+    """OpenLIT passes on Gemini's output, which leaves out thoughts, and tells no total."""
+    attributes: dict[str, Attribute] = {"gen_ai.usage.reasoning_tokens": 4}
+    seen = one(chat("c", (100, 10), scope="openlit.instrumentation.google_ai_studio", attributes=attributes))
+    assert (seen.output, seen.reasoning) == (14, 4)
+
+
+def test_thoughts_that_only_geminis_total_tells_are_output() -> None:
+    """Gemini's output is without thoughts, and some producers report only its total beside it."""
+    attributes: dict[str, Attribute] = {"gen_ai.usage.total_tokens": 124, "gen_ai.provider.name": "gcp.gen_ai"}
+    seen = one(chat("c", (100, 10), attributes=attributes))
+    assert (seen.output, seen.reasoning) == (24, 14)
+    other = one(chat("c", (100, 10), attributes=attributes | {"gen_ai.provider.name": "openai"}))
+    assert (other.output, other.reasoning) == (10, None)
+
+
+def test_placeholder_is_not_a_model() -> None:
+    """OpenLLMetry writes `unknown` for some of LangChain's models, and has the name among LangChain's metadata."""
+    attributes: dict[str, Attribute] = {
+        "gen_ai.request.model": "unknown",
+        "gen_ai.response.model": "unknown",
+        "traceloop.association.properties.ls_model_name": "llama3.2",
+    }
+    seen = one(chat("c", attributes=attributes))
+    assert (seen.response_model, seen.request_model) == (None, "llama3.2")
+
+
+def test_lifetime_of_cache_writes_is_read() -> None:
+    """Anthropic's own library tells how many of the written tokens live for an hour, which costs more."""
+    name = "anthropic.usage.cache_creation.ephemeral_1h_input_tokens"
+    attributes: dict[str, Attribute] = {"gen_ai.usage.cache_write.input_tokens": 30, name: 20}
+    (call,) = normalise([one(chat("c", (100, 10), scope="com.anthropic.sdk.python", attributes=attributes))])
+    assert (call.event["cache_write_5m"], call.event["cache_write_1h"]) == (10, 20)
 
 
 def test_adk_over_litellm_counts_reasoning_once() -> None:
@@ -179,11 +235,30 @@ def test_response_id_in_openinferences_output_is_read(shown: str, response_id: s
 
 @pytest.mark.parametrize(
     ("scope", "service"),
-    [("codex_exec", "codex_exec"), ("com.anthropic.claude_code.tracing", "x"), ("gemini-cli", "x"), ("qwen-code", "x")],
+    [
+        ("codex_exec", "codex_exec"),
+        ("", "codex_exec"),
+        ("com.anthropic.claude_code.tracing", "x"),
+        ("gemini-cli", "x"),
+        ("qwen-code", "x"),
+        ("@opentelemetry/instrumentation-http", "qwen-code"),
+    ],
 )
 def test_spans_of_clients_priced_by_logs_are_ignored(scope: str, service: str) -> None:
     """Codex, Claude Code, Gemini CLI and Qwen Code report the same usage in logs, which are counted instead."""
     assert not sightings([chat("c", scope=scope, resource={"service.name": service})])
+
+
+def test_spans_of_codex_are_known_whatever_its_originator_is() -> None:
+    """A program that embeds Codex chooses the originator, which is both its scope and its service."""
+    embedded = {"scope": "My Editor", "resource": {"service.name": "My Editor"}}
+    usage: dict[str, Attribute] = {"gen_ai.usage.input_tokens": 100, "codex.usage.total_tokens": 110}
+    assert not sightings([MadeSpan("handle_responses", usage, **embedded)])  # type: ignore[arg-type]
+
+
+def test_program_with_a_name_like_a_client_is_counted() -> None:
+    """Its spans are those of its library, and it sends no logs of a client."""
+    assert sightings([chat("c", scope="pydantic-ai", resource={"service.name": "codex-reviewer"})])
 
 
 @pytest.mark.parametrize("value", [-1, 2**53, 1.5, "many", True])

@@ -67,6 +67,12 @@ def test_correct_bearer_is_accepted() -> None:
     assert ask(connection(**BEARER_NEEDED), bearer=BEARER).connection_id == "codex-7f3a"
 
 
+def test_bearer_may_be_percent_encoded_as_in_the_environment_of_an_exporter() -> None:
+    target = RouteTarget(None, None, "logs")
+    shown = [credentials(target, INGEST_ID, f"{scheme}{BEARER}") for scheme in ("Bearer ", "bearer%20")]
+    assert shown[0] == shown[1]
+
+
 def test_revocation_in_the_future_has_no_effect_yet() -> None:
     assert ask(connection(revoked_at=NOW + HOUR)).connection_id == "codex-7f3a"
 

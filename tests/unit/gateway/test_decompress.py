@@ -14,7 +14,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystream.streams.gateway.decompress import coding_named, decompress
+from tallystream.streams.gateway.decompress import coding_named, coding_of, decompress
 from tallystream.streams.gateway.errors import RequestRefusedError, UndecodableError
 
 LIMIT = 8 << 20
@@ -65,6 +65,27 @@ def test_trailing_bytes_are_refused(coding: str, pack: Callable[[bytes], bytes])
         decompress(pack(b"abc") + b"more", coding, LIMIT)
 
 
+def test_reason_says_what_is_wrong_with_a_gzip_body() -> None:
+    packed = gzip.compress(PLAIN)
+    for body, says in (
+        (packed + b"more", "after the end of the gzip body there are 4 other bytes"),
+        (packed[:-8] + b"\1\2\3\4" + packed[-4:], "the gzip body is damaged"),
+        (PLAIN, "the body is not gzip"),
+    ):
+        with pytest.raises(UndecodableError, match=says):
+            decompress(body, "gzip", LIMIT)
+
+
+def test_gzip_body_may_be_padded() -> None:
+    assert decompress(gzip.compress(b"a") + gzip.compress(b"b") + b"\0" * 512, "gzip", LIMIT) == b"ab"
+
+
+@EACH
+def test_coding_of_a_body_without_a_header_is_recognised(coding: str, pack: Callable[[bytes], bytes]) -> None:
+    assert coding_of(pack(PLAIN)) == ("" if coding == "deflate" else coding)
+    assert not coding_of(b"{}")
+
+
 @EACH
 def test_body_above_the_limit_is_too_large(coding: str, pack: Callable[[bytes], bytes]) -> None:
     with pytest.raises(RequestRefusedError) as refused:
@@ -110,6 +131,9 @@ def test_zstd_frame_with_a_large_window_is_refused() -> None:
         ("x-gzip", "gzip"),
         ("zlib", "deflate"),
         ("zstd", "zstd"),
+        ("gzip, identity", "gzip"),
+        ("none", ""),
+        ("UTF-8", ""),
     ],
 )
 def test_content_codings_are_recognised(header: str | None, coding: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from decimal import Decimal
 from pathlib import Path
 
 import psycopg
@@ -10,11 +12,13 @@ from psycopg.conninfo import make_conninfo
 from tests.support.ledger_rows import HOUR0, batches, bucket, row
 from tests.support.postgres import PostgresServer
 
+from tallystream.agents.cost_query import Query
 from tallystream.agents.ledger.apply import Writer
 from tallystream.agents.ledger.config import LedgerPlace
+from tallystream.agents.ledger.queries.cost import cost_table
 from tallystream.agents.ledger.queries.sql import query
 from tallystream.agents.ledger.store.open import open_database
-from tallystream.schemas.hours import hour_iso
+from tallystream.schemas.hours import HOUR_NS, hour_iso
 from tallystream.streams.identity import Identity
 from tallystream.streams.kafka.topics import Topics
 
@@ -38,6 +42,16 @@ def filled(place: LedgerPlace) -> None:
     for batch in batches(TOPICS.session_hour_rows.name, history, [2]):
         writer.apply([batch])
     database.close()
+
+
+def cost_by_day(place: LedgerPlace) -> dict[tuple[str, str], Decimal]:
+    """The costs of each day and team as `cost hours --by team` has them."""
+    database, found = open_database(place, read_only=True), defaultdict[tuple[str, str], Decimal](Decimal)
+    with database.reading():
+        for one in cost_table(database, Query("hours", by=("team",))).rows((HOUR0 + 9) * HOUR_NS):
+            found[one["hour"][:10], one["team"]] += Decimal(one["cost_usd"])
+    database.close()
+    return dict(found)
 
 
 def check(place: LedgerPlace) -> None:
@@ -72,6 +86,9 @@ def test_statements_run_on_postgresql_and_a_reader_can_only_read(postgres: Postg
                     asked = question.replace("$__timeFilter(hour)", between)
                     rows = reader.execute(asked.encode()).fetchall()
                     assert sorted(float(one[-1]) for one in rows) == [0.25, 2.0], question
+                (by_day,) = (one for one in QUESTIONS if " AS day" in one)
+                found = {(f"{day}", team): usd for day, team, usd in reader.execute(by_day.encode()).fetchall()}
+                assert found == cost_by_day(LedgerPlace("tallystream", tmp_path, url))
             with psycopg.connect(make_conninfo(url, user="reader"), autocommit=True) as reader:
                 for forbidden in ("DELETE FROM tallystream.bucket", "CREATE TABLE tallystream.x (y int)"):
                     refused = False

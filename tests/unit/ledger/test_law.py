@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from tests.support.examples import examples
 from tests.support.ledger_rows import HOUR0, batches, expected, histories, witnesses
 
 from tallystream.agents.cost_query import GROUPINGS, VIEWS, Query
+from tallystream.agents.cost_table import Table
 from tallystream.agents.ledger.apply import Writer
 from tallystream.agents.ledger.queries.cost import cost_table
+from tallystream.agents.ledger.queries.cost_lines import CostLines
 from tallystream.agents.ledger.queries.coverage import AFTER_ALL, CoverageRange, witnessed_hours
 from tallystream.agents.ledger.queries.first_rows import first_rows
 from tallystream.agents.ledger.store.database import Database
 from tallystream.agents.session_tree import SessionTree
+from tallystream.cli.output.cost_lines import write_lines
 from tallystream.cli.output.cost_table import people
+from tallystream.cli.output.cost_text import cost_csv, cost_json
 from tallystream.schemas.hours import HOUR_NS
 from tallystream.streams.identity import Identity
 from tallystream.streams.kafka.topics import Topics
@@ -58,6 +65,8 @@ def check(database: Database, history: History, query: Query) -> None:
     assert found.totals(NOW) == want.totals(NOW)
     assert found.unpriced == want.unpriced
     assert found.plan == want.plan
+    for form in ("json", "csv"):
+        assert printed_lines(database, query, form) in (None, printed(want, form))
     for asked, first in shown:
         if first is None:
             continue
@@ -66,6 +75,26 @@ def check(database: Database, history: History, query: Query) -> None:
         assert first.totals(NOW) == whole.totals(NOW)
         assert first.unpriced == whole.unpriced
         assert first.plan == whole.plan
+
+
+def printed(table: Table, form: str) -> str:
+    with contextlib.redirect_stdout(io.StringIO(newline="")) as out:
+        if form == "json":
+            cost_json(table, NOW, complete=True)
+        else:
+            cost_csv(table, NOW)
+    return out.getvalue()
+
+
+def printed_lines(database: Database, query: Query, form: str) -> str | None:
+    """Return the text that the database puts together, None when the rows are not of that kind."""
+    with database.reading(), contextlib.redirect_stdout(io.StringIO(newline="")) as out:
+        lines = CostLines(database, query, NOW)
+        if not lines.suits:
+            assert query.view == "models" or query.by or query.tree
+            return None
+        write_lines(database, lines, NOW, form)
+    return out.getvalue()
 
 
 def law(

@@ -153,11 +153,11 @@ def test_unreadable_json_is_refused_with_the_reason(body: bytes, says: str) -> N
 @pytest.mark.parametrize(
     ("place", "value", "says"),
     [
-        (("attributes",), {"tokens": 5}, "attributes is an object, not an array"),
-        (("attributes",), "tokens", "attributes is a string"),
+        (("attributes",), "tokens", "attributes holds a string"),
         (("attributes",), ["tokens"], "attributes holds a string"),
         (("attributes", 0, "key"), 5, "key is a number, not a string"),
         (("attributes", 0, "key"), [], "key is an array"),
+        (("attributes", 0), {"Key": "tokens", "Value": {"intValue": 5}}, "an attribute has no key"),
     ],
 )
 def test_record_with_invalid_attributes_is_broken(place: tuple[str | int, ...], value: object, says: str) -> None:
@@ -169,7 +169,11 @@ def test_record_with_invalid_attributes_is_broken(place: tuple[str | int, ...], 
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ("s", "not an object"),
+        ([5], "not an object"),
+        ({"uintValue": 5}, "no field of an AnyValue"),
+        ({"Value": {"Value": {"IntValue": 5}}}, "no field of an AnyValue"),
+        ({"intValue": {"low": 2**32, "high": 0}}, "not a whole number"),
+        ({"intValue": {"low": 1}}, "not a whole number"),
         ({"stringValue": 5}, "stringValue is a number"),
         ({"intValue": "5.5"}, "intValue is not a whole number"),
         ({"intValue": 5.5}, "intValue is not a whole number"),

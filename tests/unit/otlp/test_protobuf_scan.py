@@ -9,12 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, EntityRef, InstrumentationScope, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import (
+    AnyValue,
+    ArrayValue,
+    EntityRef,
+    InstrumentationScope,
+    KeyValue,
+    KeyValueList,
+)
 from tests.support.examples import examples
 from tests.support.otlp_bodies import Group, codex_noise, codex_response, protobuf
+from tests.support.shown_records import shown
 
 from tallystream.schemas.errors import InvalidBodyError, TooManyElementsError
-from tallystream.schemas.otlp import BrokenRecord, Encoding, Limits, LogRecord, protobuf_logs, protobuf_scan, read_logs
+from tallystream.schemas.otlp import Encoding, Limits, protobuf_logs, protobuf_scan, read_logs
 from tallystream.schemas.otlp.limits import LIMITS
 
 NAMES = st.sampled_from(["input_token_count", "tokens", "model", "event.name", "", "conversation.id"])
@@ -27,6 +35,10 @@ VALUES = (
     | st.just(AnyValue())
     | st.just(AnyValue(array_value=ArrayValue(values=[AnyValue(int_value=1), AnyValue(string_value="oken")])))
 )
+LISTS = st.lists(st.builds(lambda name, value: KeyValue(key=name, value=value), NAMES, VALUES), max_size=3).map(
+    lambda pairs: AnyValue(kvlist_value=KeyValueList(values=pairs))
+)
+"""A body that is a key-value list may have what belongs in the attributes."""
 PAIRS = st.lists(st.builds(lambda name, value: KeyValue(key=name, value=value), NAMES, VALUES), max_size=6)
 
 
@@ -59,18 +71,8 @@ def bodies(draw: st.DrawFn) -> bytes:
                     event_name=draw(st.text(max_size=8)),
                 )
                 if draw(st.booleans()):
-                    made.body.CopyFrom(draw(VALUES))
+                    made.body.CopyFrom(draw(VALUES | LISTS))
     return request.SerializeToString()
-
-
-def shown(found: LogRecord | BrokenRecord | None) -> Any:
-    """Return all that is known about a record, in a form that can be compared."""
-    if not isinstance(found, LogRecord):
-        return None if found is None else (found.index, found.why, shown(found.found))
-    values = {name: repr(found.attributes.get(name)) for name in found.attributes.names()}
-    fields = (found.index, found.time_ns, found.observed_ns, found.trace_id, found.event_name, found.scope)
-    resource = {name: repr(value) for name, value in found.resource.items()}
-    return *fields, resource, values, found.names, found.hints
 
 
 def outcome(body: bytes, limits: Limits, *, compiled: bool) -> Any:

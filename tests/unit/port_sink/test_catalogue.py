@@ -11,9 +11,10 @@ import pytest
 
 from tallystream.agents.port_sink import blueprints
 from tallystream.agents.port_sink.blueprints import sync
-from tallystream.agents.port_sink.catalogue import aggregations, dashboard, pages
+from tallystream.agents.port_sink.catalogue import SCORED, aggregations, dashboard, pages, scorecard, scorecards
 from tallystream.sandbox.contract import Contract
 from tallystream.sandbox.port_pages import SandboxPages
+from tallystream.sandbox.port_scorecards import SandboxScorecards
 from tallystream.sandbox.port_store import ChangeRefusedError
 
 ROOT = Path(__file__).parents[3]
@@ -122,4 +123,43 @@ def test_sandbox_refuses_a_broken_dashboard(change: Any, said: str) -> None:
 
 def test_deploy_folder_shows_the_same_files() -> None:
     found = {path.stem: json.loads(path.read_text()) for path in (ROOT / "deploy" / "port").glob("*.json")}
-    assert found == {name.strip("_"): one for name, one in aggregations().items()} | {"dashboard": dashboard()}
+    assert found == {name.strip("_"): one for name, one in aggregations().items()} | {
+        "dashboard": dashboard(), "scorecard": scorecard(),
+    }  # fmt: skip
+
+
+def test_scorecard_follows_ports_rules_and_keeps_what_users_did() -> None:
+    ours = scorecard()
+    create = f"POST /v1/blueprints/{SCORED}/scorecards"
+    assert problems(create, ours) == []
+    SandboxScorecards().create(OURS[SCORED], ours)  # its levels, and its properties
+    assert [one.what for one in scorecards.differences(ours, None)] == ["missing"]
+    assert scorecards.differences(ours, ours) == []
+
+    theirs = copy.deepcopy(ours)
+    own = {**theirs["rules"][0], "identifier": "own", "level": "Platinum"}
+    theirs["levels"].append({"color": "purple", "title": "Platinum"})
+    theirs["rules"] = [own, {**theirs["rules"][1], "title": "Most tokens"}, theirs["rules"][2]]
+    theirs |= {"id": "scorecard_1", "blueprint": SCORED, "createdBy": "somebody"}
+    found = {one.path: one.what for one in scorecards.differences(ours, theirs)}
+    assert found == {"rules.billed": "added", "rules.seen.title": "changed"}
+    merged = scorecards.merged(ours, theirs)
+    assert problems(f"PUT /v1/blueprints/{SCORED}/scorecards/{ours['identifier']}", merged) == []
+    SandboxScorecards().create(OURS[SCORED], merged)
+    assert scorecards.differences(ours, merged) == []
+    assert own in merged["rules"]
+    assert merged["levels"] == theirs["levels"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda rule: rule.update(level="Basic"), "none of the levels"),
+        (lambda rule: rule["query"]["conditions"][0].update(property="nothing"), "no property 'nothing'"),
+    ],
+)
+def test_sandbox_refuses_a_broken_scorecard(change: Any, said: str) -> None:
+    broken = scorecard()
+    change(broken["rules"][0])
+    with pytest.raises(ChangeRefusedError, match=said):
+        SandboxScorecards().create(OURS[SCORED], broken)

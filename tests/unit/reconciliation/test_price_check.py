@@ -7,12 +7,20 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from tests.support.bills import DAY, cost, record, take
+from tests.support.bills import DAY, at, cost, record, take
 from tests.support.bills import book as private_book
+from tests.support.bills import row as seen_row
 
 from tallystream.agents.pricing import Book, read_overlay
 from tallystream.agents.reconciliation.days import Reconciliation
-from tallystream.agents.reconciliation.price_check import ChargedPrices, PriceLine, check_prices, overlay, words
+from tallystream.agents.reconciliation.price_check import (
+    ChargedPrices,
+    PriceCheck,
+    PriceLine,
+    check_prices,
+    overlay,
+    words,
+)
 from tallystream.agents.reconciliation.seen import book_price
 
 COSTS = "/organization/costs"
@@ -105,3 +113,82 @@ def test_rounded_amount_is_not_a_price_error() -> None:
 
 def test_free_tokens_and_products_are_not_used_for_price_checks() -> None:
     assert check_prices(statements((DAY, [cost("gpt-9, input", "0E-6176", 10), cost("whisper", "3")])), prices) == []
+
+
+def by(book: Book) -> ChargedPrices:
+    def price(line: PriceLine, day: str) -> Fraction | None:
+        noon = int(at(f"{day}T12:00:00Z").timestamp()) * 10**9
+        return book_price(book, line.provider, line.model, line.tier, line.window, line.kind, noon)
+
+    return price
+
+
+SNAPSHOTS = """
+[[price]]
+provider = "openai"
+model = "gpt-9"
+input = "2.50"
+output = "10"
+
+[[price]]
+provider = "openai"
+model = "gpt-9-2024-05-13"
+input = "5"
+output = "15"
+
+[[price]]
+provider = "openai"
+model = "gpt-10-2026-01-01"
+input = "7"
+output = "70"
+"""
+
+
+def test_a_snapshot_is_compared_with_its_own_price(tmp_path: Path) -> None:
+    book = private_book(tmp_path, SNAPSHOTS)
+    own = [
+        cost("gpt-9-2024-05-13, input", "5", 1_000_000),
+        cost("gpt-9-2024-05-13, output", "15", 1_000_000),
+        cost("gpt-10-2026-01-01, input", "7", 1_000_000),
+    ]
+    checks = check_prices(statements((DAY, own), book=book), by(book))
+    assert [(one.line.model, one.line.kind, one.right) for one in checks] == [
+        ("gpt-10", "input_uncached", True), ("gpt-9", "input_uncached", True), ("gpt-9", "output", True),
+    ]  # fmt: skip
+
+    (wrong,) = check_prices(statements((DAY, [cost("gpt-9-2024-05-13, input", "6", 1_000_000)]), book=book), by(book))
+    assert words(wrong).endswith(f"the book is 16.7% low ($6 a million tokens since {DAY}, the book says $5)")
+    (entry,) = tomllib.loads(overlay([wrong], by(book)))["price"]
+    assert (entry["model"], entry["input"], entry["output"]) == ("gpt-9-2024-05-13", "6", "15"), (
+        "others stay as they are"
+    )
+
+
+def test_a_price_between_those_of_two_snapshots_is_not_an_error(tmp_path: Path) -> None:
+    book = private_book(tmp_path, SNAPSHOTS)
+
+    def checked(of_the_old: str) -> PriceCheck:
+        rows = [cost("gpt-9, input", "2.5", 1_000_000), cost("gpt-9-2024-05-13, input", of_the_old, 1_000_000)]
+        (one,) = check_prices(statements((DAY, rows), book=book), by(book))
+        return one
+
+    mixed = checked("5")
+    assert mixed.right
+    assert mixed.off == 0
+    assert "between the prices of its snapshots ($2.5 to $5)" in words(mixed)
+    dear = checked("9")
+    assert not dear.right
+    mends = overlay([dear], by(book))
+    assert tomllib.loads(mends) == {}, "nobody knows which of them was charged, so nothing is changed by pasting it"
+    assert "gpt-9, gpt-9-2024-05-13 have different prices" in mends
+
+
+def test_line_items_without_dates_are_compared_with_the_snapshot_that_telemetry_names(tmp_path: Path) -> None:
+    book = private_book(tmp_path, SNAPSHOTS)
+    view = Reconciliation(book)
+    view.row(*seen_row("c", f"{DAY}T09:00:00Z", "gpt-10-2026-01-01", "0.7", input_uncached=100_000), append_ms=1)
+    view.record(record(COSTS, DAY, [cost("gpt-10, input", "0.77", 100_000)]))
+    (one,) = check_prices(take(view).values(), by(book))
+    assert (one.book, one.right) == (Fraction(7, 10**6), False)
+    (entry,) = tomllib.loads(overlay([one], by(book)))["price"]
+    assert (entry["model"], entry["input"], entry["output"]) == ("gpt-10", "7.7", "70")

@@ -13,12 +13,12 @@ from tests.support.examples import examples
 
 from tallystream.agents.session_cost.dead_letters import invalid_message, refused_event
 from tallystream.agents.session_cost.errors import InvalidMessageError
-from tallystream.agents.session_cost.parse import MAX_EVENT_TOKENS, ParsedBatch, parse
+from tallystream.agents.session_cost.parse import ParsedBatch, parse
 from tallystream.schemas import keys
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import Reason
 from tallystream.schemas.money import reported_pico
-from tallystream.schemas.usage import MAX_BYTES, Attribution, UsageBatch
+from tallystream.schemas.usage import MAX_BYTES, MAX_EVENT_TOKENS, Attribution, UsageBatch
 
 EVENT = {
     "event_id": "0123456789abcdef",

@@ -22,7 +22,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
 {{- define "tallystream.polls" -}}
-{{- if or .Values.openai.existingSecret .Values.integration.config.apiToken .Values.openai.adminToken }}yes{{ end }}
+{{- if or .Values.openai.existingSecret .Values.integration.config.apiToken .Values.openai.adminToken .Values.anthropic.existingSecret .Values.anthropic.adminToken .Values.poller.resourcesConfigMap }}yes{{ end }}
 {{- end }}
 
 {{- define "tallystream.sinks" -}}
@@ -195,6 +195,28 @@ readinessProbe:
 {{- end }}
 
 {{/* The mapping, which the sink writes by and whose own endpoints the poller polls. */}}
+{{/* The operator's own prices, for all that price or compare prices: worker, poller, console, and exports in the ledger. */}}
+{{- define "tallystream.pricesEnv" -}}
+{{- if .Values.worker.pricesConfigMap }}
+- name: TALLYSTREAM_PRICES
+  value: /etc/tallystream/prices/prices.toml
+{{- end }}
+{{- end }}
+
+{{- define "tallystream.pricesMount" -}}
+{{- if .Values.worker.pricesConfigMap }}
+- {name: prices, mountPath: /etc/tallystream/prices, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "tallystream.pricesVolume" -}}
+{{- with .Values.worker.pricesConfigMap }}
+- name: prices
+  configMap:
+    name: {{ . }}
+{{- end }}
+{{- end }}
+
 {{- define "tallystream.mappingEnv" -}}
 {{- with .Values.sink }}
 {{- if .mappingConfigMap }}

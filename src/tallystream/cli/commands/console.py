@@ -99,6 +99,7 @@ def _examiner(settings: Settings, kafka: KafkaSettings) -> Callable[[], Awaitabl
 
     async def examine() -> DeploymentHealth:
         from tallystream.console.build import stamp
+        from tallystream.console.facts import facts_of
         from tallystream.console.models import ComponentHealth, DeploymentHealth, FindingModel
         from tallystream.doctor import DoctorContext
         from tallystream.doctor import examine as look
@@ -111,7 +112,13 @@ def _examiner(settings: Settings, kafka: KafkaSettings) -> Callable[[], Awaitabl
             state = await collect(settings.data_dir)
             run = state.run
             components = [
-                ComponentHealth(name=one.name, state=one.state, ready=one.ready, uptime_seconds=one.uptime_seconds)
+                ComponentHealth(
+                    name=one.name,
+                    state=one.state,
+                    ready=one.ready,
+                    uptime_seconds=one.uptime_seconds,
+                    facts=facts_of(one.report.detail if one.report is not None else None),
+                )
                 for one in state.components
             ]
         except UnreachableError:

@@ -137,6 +137,7 @@ def _tree(settings: Settings) -> SessionTree:
 
 def _show(query: Query, settings: Settings, now: int, form: str, limit: int, *, from_topics: bool) -> None:
     from tallystream.agents.cost_table import Table
+    from tallystream.cli.ledger import Printed, answer
     from tallystream.cli.output.cost_table import cost_table, people
     from tallystream.cli.output.cost_text import cost_csv, cost_json
     from tallystream.cli.output.progress import no_collector, run
@@ -144,11 +145,9 @@ def _show(query: Query, settings: Settings, now: int, form: str, limit: int, *, 
     if form == "people":
         query = people(query)
     with no_collector():
-        shown: Shown | None = None
+        shown: Shown | Printed | None = None
         if not from_topics:
-            from tallystream.cli.ledger import answer
-
-            shown = run(answer(settings, query, limit if form in ("people", "wide") else 0, now))
+            shown = run(answer(settings, query, limit if form in ("people", "wide") else 0, now, form))
         complete = True
         if shown is None:
             shown, complete = run(collect(settings, query))
@@ -160,6 +159,8 @@ def _show(query: Query, settings: Settings, now: int, form: str, limit: int, *, 
             )
         if shown.skipped:
             err_console.print(f"{shown.skipped} records are not cost rows and were left out.", style="yellow")
+        if isinstance(shown, Printed):
+            return
         if form in ("json", "csv"):
             assert isinstance(shown, Table)
             if form == "json":

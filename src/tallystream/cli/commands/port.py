@@ -12,7 +12,7 @@ from tallystream.cli.options import DataDir, JsonOption, KafkaOption, cluster, c
 from tallystream.schemas.errors import MismatchError
 
 HELP = """
-Manage Port's catalogue: blueprints, owners, a dashboard, mappings, and a full resync.
+Manage Port's catalogue: blueprints, owners, a scorecard, a dashboard, mappings, and a full resync.
 
 Commands that talk to Port need TALLYSTREAM_PORT_CLIENT_ID and TALLYSTREAM_PORT_CLIENT_SECRET, and for accounts in the
 US TALLYSTREAM_PORT_BASE_URL=https://api.us.getport.io.
@@ -107,7 +107,7 @@ def apply_all(
     json: JsonOption = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Apply our blueprints, spend per team, user and service, and a dashboard to Port.
+    """Apply our blueprints, spend per team, user and service, a scorecard of bills, and a dashboard to Port.
 
     Shows what would change and asks. Removes nothing, and keeps what you added. Teams, users and services need their
     blueprints in Port; what an account does not have is left out. Run it again after an upgrade.

@@ -45,6 +45,7 @@ def check(since: Since = "30d", json: JsonOption = False, data_dir: DataDir = No
         rows = [
             one.line._asdict()
             | {
+                "names": sorted(one.names),
                 "since": one.since,
                 "until": one.until,
                 "charged_price_usd": per_million(one.charged),

@@ -43,7 +43,7 @@ class _Kept(dict[Any, str]):
 def cost_json(table: Table, now_ns: int, *, complete: bool) -> None:
     """Print {as_of, complete, rows} on stdout, a row a line. The text of all rows is never in memory at once."""
     out = sys.stdout
-    out.write(f'{{"as_of": "{stamp(utc(now_ns))}", "complete": {"true" if complete else "false"}, "rows": [')
+    out.write(json_head(now_ns, complete=complete))
     lines, before = json_rows(table, now_ns), "\n"
     while some := list(islice(lines, ROWS_AT_ONCE)):
         out.write(before)
@@ -51,6 +51,11 @@ def cost_json(table: Table, now_ns: int, *, complete: bool) -> None:
         before = ",\n"
     out.write("\n]}\n")
     out.flush()
+
+
+def json_head(now_ns: int, *, complete: bool) -> str:
+    """Return what stands before the rows."""
+    return f'{{"as_of": "{stamp(utc(now_ns))}", "complete": {"true" if complete else "false"}, "rows": ['
 
 
 def json_rows(table: Table, now_ns: int) -> Iterator[str]:

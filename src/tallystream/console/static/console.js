@@ -9,7 +9,9 @@
     if (busy) { again = true; return; }
     busy = true;
     try {
-      const answer = await fetch(location.href, { headers: { "X-Live": "1" }, redirect: "error" });
+      // The answer to a form has another address than the page that it shows.
+      const address = document.querySelector("[data-live]").dataset.live || location.href;
+      const answer = await fetch(address, { headers: { "X-Live": "1" }, redirect: "error" });
       if (answer.ok) {
         const page = new DOMParser().parseFromString(await answer.text(), "text/html");
         for (const now of document.querySelectorAll("[data-live]")) {
