@@ -126,8 +126,11 @@ class Registry:
     def met(self, cluster_id: str) -> None:
         """Set the cluster's id. Connections of another cluster are discarded."""
         if self._cluster_id not in ("", cluster_id):
-            self.known = self.caught_up_once = False
-            self.cache = Cache()
+            if self.following.is_set():
+                self._dirty = True  # the cache is already that of this cluster's topic, which goes on filling it
+            else:
+                self.known = self.caught_up_once = False
+                self.cache = Cache()
             try:
                 set_aside(self._path, f"it belongs to the Kafka cluster {self._cluster_id}, this is {cluster_id}")
             except OSError as exc:

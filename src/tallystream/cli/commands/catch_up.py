@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tallystream.streams.kafka.topics import Topics
 
 POLL = 0.1
+SEE_STATUS = "`tallystream status` shows whether everything runs"
 GATEWAY_HOLDS = {
     "requests_in_progress": "requests being answered",
     "quarantine_requests": "requests in quarantine",
@@ -103,7 +104,7 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
     except TimeoutError:
         raise UnreachableError(
             f"not caught up within {seconds:g} s: {behind}",
-            "`tallystream status` shows whether everything runs; --timeout waits longer",
+            f"{SEE_STATUS}; --timeout waits longer",
         ) from None
 
 
@@ -143,13 +144,13 @@ async def _gateway(http: ClientSession, name: str, urls: Mapping[str, str]) -> G
     from tallystream.supervisor.ops_client import read_report
 
     if name not in urls:
-        raise UnreachableError(f"{name} is gone")
+        raise UnreachableError(f"{name} is gone", SEE_STATUS)
     try:
         detail = (await read_report(http, urls[name])).detail
     except UnreachableError as exc:
-        raise UnreachableError(f"{name} {exc.message}") from exc
+        raise UnreachableError(f"{name} {exc.message}", exc.hint) from exc
     if not isinstance(detail, GatewayStatus):
-        raise UnreachableError(f"{name} does not report yet what it holds")
+        raise UnreachableError(f"{name} does not report yet what it holds", SEE_STATUS)
     return detail
 
 
