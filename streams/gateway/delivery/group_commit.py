@@ -24,7 +24,7 @@ from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.service.clock import Clock
 from tallystream.streams.service.log_throttle import LogThrottle
 
-AT_ONCE = 1_000
+AT_ONCE = 400
 """Messages of a request in one round, and of a round that are sent before other requests get their turn: some
 milliseconds."""
 log = structlog.get_logger()
