@@ -48,7 +48,7 @@ LATENESS_MS = 2 * HOUR_MS
 SESSIONS = 3
 """A partition."""
 MODELS = ("gpt-5-codex", "o3", "house-model-9")
-BATCH_BYTES = 700
+BATCH_BYTES = 1_200
 """Small, so that most groups need several batches and can be torn."""
 COUNTS = ("input_uncached", "cache_read", "output")
 TOPICS = Topics("machine", PARTITIONS)
