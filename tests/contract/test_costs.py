@@ -22,6 +22,7 @@ def test_a_tenth_more_is_too_much_and_the_baseline_is_not() -> None:
 
 
 @pytest.mark.thorough
+@pytest.mark.timeout(1_800)
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed: make tools")
 def test_hot_paths_cost_what_the_baseline_says() -> None:
     done = subprocess.run(
