@@ -53,7 +53,7 @@ def normalise(record: LogRecord) -> Usage | None:
         return None
     whole = count(record, "input_token_count")
     output = count(record, "output_token_count")
-    # parts of the two totals: a part that is no count, or exceeds its total, does not make the total wrong
+    # parts of the two totals: a part that is not a count, or exceeds its total, does not make the total wrong
     cached = side_count(record, "cached_token_count")
     written = side_count(record, "cache_write_token_count")
     told = side_count(record, "reasoning_token_count")
