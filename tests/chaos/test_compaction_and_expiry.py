@@ -20,6 +20,7 @@ from tests.chaos.hand import DAY, Hand, World, late_rows, world
 from tests.chaos.ledger import hidden
 from tests.support.counting import EndedError
 from tests.support.rig import Rig
+from tests.support.topics import delete_topic
 from tests.support.waiting import until
 
 from tallystream.schemas.errors import Reason, UnfitError
@@ -231,12 +232,7 @@ async def test_recreated_usage_topic_is_refused(
         before = (await here.ledger()).rows
         admin = AIOKafkaAdminClient(**kafka.client())
         await admin.start()
-        await admin.delete_topics([here.topics.usage.name])
-
-        async def gone() -> bool:
-            return here.topics.usage.name not in await admin.list_topics()
-
-        await until(gone, "the topic is gone")
+        await delete_topic(admin, here.topics.usage.name)
         spec = here.topics.usage
         await until(lambda: created(admin, spec), "the topic is there again")
         await admin.close()

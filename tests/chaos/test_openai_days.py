@@ -21,6 +21,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from tests.support.compaction import holes, long_ago, tiny
+from tests.support.topics import delete_topic
 from tests.support.waiting import PATIENCE, until
 
 from tallystream.schemas import exact
@@ -260,12 +261,7 @@ async def made_anew(kafka: KafkaSettings, here: World) -> None:
     await admin.start()
     try:
         name = here.topics.openai_records.name
-        await admin.delete_topics([name])
-
-        async def gone() -> bool:
-            return name not in await admin.list_topics()
-
-        await until(gone, "the topic is gone")
+        await delete_topic(admin, name)
     finally:
         await admin.close()
 

@@ -16,7 +16,7 @@ from typing import ClassVar
 import pytest
 from aiokafka.admin import NewTopic
 from tests.integration.cli.conftest import Cli
-from tests.support.topics import produce
+from tests.support.topics import create_topics, produce
 from typing_extensions import override
 
 from tallystream.schemas.connections import Activity, Connection
@@ -233,7 +233,7 @@ def test_json_output_is_one_document_even_if_a_topic_is_corrected(
 
     async def create() -> None:
         async with administering(kafka) as admin:
-            await admin.create_topics([made])
+            await create_topics(admin, made)
 
     asyncio.run(create())
     said = cli("connections", "create", "codex", "--json")

@@ -24,6 +24,7 @@ from tests.chaos.cluster import Cluster
 from tests.chaos.disks import filled
 from tests.chaos.load import Fleet, Fleetwise
 from tests.chaos.parts import ROOT, Part
+from tests.support.topics import create_topics
 from tests.support.usage import Session, event
 from tests.support.waiting import eventually
 
@@ -247,7 +248,7 @@ async def test_doctor_reports_missing_and_wrong_topics(kafka: KafkaSettings, pre
     topics = Topics(prefix, 2)
     client = await admin(kafka)
     try:
-        await client.create_topics([NewTopic(topics.usage.name, 2, 1, topic_configs={"cleanup.policy": "compact"})])
+        await create_topics(client, NewTopic(topics.usage.name, 2, 1, topic_configs={"cleanup.policy": "compact"}))
     finally:
         await client.close()
     found = own(kafka, prefix)
@@ -262,7 +263,7 @@ async def test_doctor_reports_a_broker_clock_that_is_ahead(kafka: KafkaSettings,
     client = await admin(kafka)
     try:
         config = topics.usage.config | {"message.timestamp.type": "CreateTime"}
-        await client.create_topics([NewTopic(topics.usage.name, 2, 1, topic_configs=config)])
+        await create_topics(client, NewTopic(topics.usage.name, 2, 1, topic_configs=config))
     finally:
         await client.close()
     await ensure(kafka, tuple(spec for spec in topics.all() if spec.name != topics.usage.name))

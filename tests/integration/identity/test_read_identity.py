@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from tests.support.topics import create_topics, delete_topic
 
 from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.identity import read_identity
@@ -16,14 +17,12 @@ pytestmark = pytest.mark.kafka
 async def test_topic_ids_change_when_a_topic_is_deleted_and_created_again(kafka: KafkaSettings, prefix: str) -> None:
     names = [f"{prefix}.a", f"{prefix}.b"]
     async with opened(AIOKafkaAdminClient(**kafka.client())) as admin:
-        await admin.create_topics([NewTopic(name, 1, 1) for name in names])
+        await create_topics(admin, *(NewTopic(name, 1, 1) for name in names))
         before = await read_identity(kafka, prefix, [*names, f"{prefix}.missing"])
         again = await read_identity(kafka, prefix, names)
-        await admin.delete_topics(names[:1])
+        await delete_topic(admin, names[0])
         gone = await read_identity(kafka, prefix, names)
-        while f"{prefix}.a" in await admin.list_topics():
-            pass
-        await admin.create_topics([NewTopic(names[0], 1, 1)])
+        await create_topics(admin, NewTopic(names[0], 1, 1))
         after = await read_identity(kafka, prefix, names)
 
     assert set(before.topic_ids) == set(names)

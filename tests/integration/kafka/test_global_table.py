@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from tests.support.topics import create_topics, delete_topic
 from tests.support.waiting import until
 
 from tallystream.streams.kafka import global_table
@@ -47,7 +48,7 @@ async def admin(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
 
 async def create(kafka: KafkaSettings, topic: str) -> None:
     async with admin(kafka) as client:
-        await client.create_topics([NewTopic(topic, 2, 1, topic_configs={"cleanup.policy": "compact,delete"})])
+        await create_topics(client, NewTopic(topic, 2, 1, topic_configs={"cleanup.policy": "compact,delete"}))
 
 
 async def write(kafka: KafkaSettings, topic: str, *records: tuple[str, str | None]) -> None:
@@ -176,12 +177,7 @@ async def test_recreated_topic_is_copied_again(kafka: KafkaSettings, prefix: str
     async with table(kafka, prefix, tmp_path) as (one, _):
         assert len(rows(one)) == 10
     async with admin(kafka) as client:
-        await client.delete_topics([prefix])
-
-        async def gone() -> bool:
-            return prefix not in await client.list_topics()
-
-        await until(gone, "the topic is gone")
+        await delete_topic(client, prefix)
     await create(kafka, prefix)
     await write(kafka, prefix, *((f"new{number}", "1 y") for number in range(more)))
     async with table(kafka, prefix, tmp_path) as (one, changed):

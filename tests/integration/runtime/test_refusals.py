@@ -8,7 +8,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from tests.support.rig import Rig, Worker
-from tests.support.waiting import until
+from tests.support.topics import create_topics, delete_topic
 
 from tallystream.streams.kafka.topic_setup import ensure
 
@@ -33,8 +33,7 @@ async def counted(rig: Rig, count: int = 200) -> None:
 async def recreate_source(rig: Rig, records: int) -> None:
     client = await admin(rig)
     try:
-        await client.delete_topics([rig.names.source])
-        await until(lambda: _gone(client, rig.names.source), "the topic is gone")
+        await delete_topic(client, rig.names.source)
     finally:
         await client.close()
     await ensure(rig.kafka, rig.names.specs(rig.partitions))
@@ -42,10 +41,6 @@ async def recreate_source(rig: Rig, records: int) -> None:
     if records:
         async with rig.producer() as producer:
             await rig.send(producer, records)
-
-
-async def _gone(client: AIOKafkaAdminClient, topic: str) -> bool:
-    return topic not in await client.list_topics()
 
 
 async def delete_before(rig: Rig, offset: int) -> None:
@@ -146,10 +141,9 @@ async def test_group_refused_by_the_changelog_ends_the_worker(rig: Rig) -> None:
     """The broker refuses the changelog's rows after the public rows; the next worker publishes them again."""
     client = await admin(rig)
     try:
-        await client.delete_topics([rig.names.changelog])
-        await until(lambda: _gone(client, rig.names.changelog), "the topic is gone")
+        await delete_topic(client, rig.names.changelog)
         tight = {"cleanup.policy": "compact", "max.message.bytes": "400"}
-        await client.create_topics([NewTopic(rig.names.changelog, rig.partitions, 1, topic_configs=tight)])
+        await create_topics(client, NewTopic(rig.names.changelog, rig.partitions, 1, topic_configs=tight))
     finally:
         await client.close()
     worker = rig.start()
@@ -180,8 +174,7 @@ async def test_store_ahead_of_its_changelog_is_refused(rig: Rig) -> None:
     await counted(rig)
     client = await admin(rig)
     try:
-        await client.delete_topics([rig.names.changelog])
-        await until(lambda: _gone(client, rig.names.changelog), "the topic is gone")
+        await delete_topic(client, rig.names.changelog)
     finally:
         await client.close()
     await rig.create()
