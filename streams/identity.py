@@ -2,7 +2,7 @@
 
 A store, a spool, a snapshot or a copy is valid only together with the topics it was built from. But old volumes are
 reattached, backups are restored, and a prefix or `--kafka` changes while the directory stays. So every local state
-carries an `Identity`, and another deployment's state is set aside (renamed, never deleted, never read) and rebuilt.
+carries an `Identity`, and another deployment's state is set aside (`set_aside.py`) and rebuilt.
 
 Topic ids are Kafka's (KIP-516): a topic that was deleted and created again has a new id.
 """
@@ -14,13 +14,11 @@ import base64
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import structlog
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, for_code
 
@@ -29,14 +27,9 @@ from tallystream.streams.kafka.admin import administering, persistently
 from tallystream.streams.kafka.metadata import TopicIdsRequest
 from tallystream.streams.kafka.settings import KafkaSettings
 
-FILE = "identity.json"
-"""Name of the identity file in a state that is a directory."""
-ASIDE = ".aside-"
-"""Marks the name of a state that was set aside; the time follows."""
 UNKNOWN_TOPIC = 3
 """Kafka's error code of a topic that does not exist (UNKNOWN_TOPIC_OR_PARTITION)."""
 _FORMAT = 1
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -142,8 +135,28 @@ async def identity_from(admin: AIOKafkaAdminClient, prefix: str, topics: Iterabl
         KafkaError: Kafka did not answer, or does not let us see a topic.
 
     """
+    return identity_in(await metadata(admin, topics), prefix)
+
+
+async def metadata(admin: AIOKafkaAdminClient, topics: Iterable[str]) -> dict[str, Any]:
+    """Return what Kafka's Metadata response says of topics, with their ids.
+
+    Raises:
+        KafkaError: Kafka did not answer.
+
+    """
     response = await admin._send_request(TopicIdsRequest(sorted(set(topics))))  # noqa: SLF001 - it has no public way
     found: dict[str, Any] = response.to_object()
+    return found
+
+
+def identity_in(found: Mapping[str, Any], prefix: str) -> Identity:
+    """Return the identity in such a response.
+
+    Raises:
+        KafkaError: Kafka does not let us see a topic.
+
+    """
     topic_ids = {}
     for topic in found["topics"]:
         if topic["error_code"] == UNKNOWN_TOPIC:
@@ -153,57 +166,3 @@ async def identity_from(admin: AIOKafkaAdminClient, prefix: str, topics: Iterabl
         raw = topic.get("topic_id", b"")
         topic_ids[topic["topic"]] = base64.urlsafe_b64encode(raw).rstrip(b"=").decode() if any(raw) else ""
     return Identity(str(found["cluster_id"]), prefix, topic_ids)
-
-
-def set_aside(state: Path, why: str, *, counted: Callable[[], None] = lambda: None) -> Path | None:
-    """Rename a state (a file or a directory), so that it is no longer used; returns None when it does not exist.
-
-    Logs it in one line and calls `counted`. The new name ends with the time; the identity's file beside a state that is
-    a file goes with it. Nothing is deleted: `aside` lists these states.
-
-    Raises:
-        OSError: it cannot be renamed.
-
-    """
-    if not state.exists():
-        return None
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    target = state.with_name(f"{state.name}{ASIDE}{stamp}")
-    state.rename(target)
-    beside = beside_of(state)
-    if not target.is_dir() and beside.exists():
-        beside.rename(beside_of(target))
-    counted()
-    log.warning("state_set_aside", state=str(state), moved_to=target.name, why=why)
-    return target
-
-
-def beside_of(state: Path) -> Path:
-    """Return the path of the identity of a state that is a file."""
-    return state.with_name(f"{state.name}.{FILE}")
-
-
-def aside(directory: Path) -> list[Path]:
-    """Return the states set aside in a directory, sorted by name; empty when the directory does not exist."""
-    return sorted(one for one in directory.glob(f"*{ASIDE}*") if not one.name.endswith(f".{FILE}"))
-
-
-def claim_directory(state: Path, identity: Identity, *, counted: Callable[[], None] = lambda: None) -> bool:
-    """Claim a directory for this deployment before it is read; return whether its contents may be used.
-
-    A directory with another identity, or with contents but without an identity, is set aside. Afterwards the directory
-    exists and carries `identity`; if False is returned, it is empty and must be filled.
-
-    Raises:
-        OSError: it cannot be read, renamed or written.
-
-    """
-    found = Identity.load(state / FILE)
-    usable = identity.matches(found)
-    if not usable and state.is_dir() and any(state.iterdir()):
-        set_aside(
-            state, identity.difference(found) if found else "it does not name its cluster and prefix", counted=counted
-        )
-    if found != identity or not usable:
-        identity.save(state / FILE)
-    return usable

@@ -15,10 +15,12 @@ from typing import Protocol
 import orjson
 
 from tallystream.agents.ledger import records as decode
-from tallystream.agents.ledger.migrations import get_meta, migrate, set_meta
+from tallystream.agents.ledger.config import sources_of
+from tallystream.agents.ledger.migrations import migrate, set_meta
 from tallystream.agents.ledger.names import Names
+from tallystream.agents.ledger.positions import identity_of, positions
 from tallystream.agents.ledger.records import SessionHourRow, Unreadable
-from tallystream.agents.ledger.small_topics import MAX_KEY, TopicRecord, sources_of, tables_of
+from tallystream.agents.ledger.small_topics import MAX_KEY, TopicRecord, tables_of
 from tallystream.agents.ledger.staging import merge, merge_staged, prepare, stage
 from tallystream.agents.ledger.store.database import Database
 from tallystream.schemas import keys
@@ -93,7 +95,7 @@ class Writer:
         """
         why = ""
         migrate(self._database)
-        have = _identity(get_meta(self._database))
+        have = identity_of(self._database)
         if have is not None and (why := identity.difference(have)):
             self.set_aside()
         self._note(identity)
@@ -256,23 +258,6 @@ class Writer:
                     "topic_ids": orjson.dumps(dict(identity.topic_ids), option=orjson.OPT_SORT_KEYS).decode(),
                 },
             )
-
-
-def positions(database: Database) -> dict[tuple[str, int], FollowerPosition]:
-    """Return the position of each topic and partition in a ledger."""
-    found = database.rows("SELECT topic, partition, next_offset, timestamp FROM ledger_position")
-    return {(str(topic), int(at)): FollowerPosition(int(offset), int(time)) for topic, at, offset, time in found}
-
-
-def identity_of(database: Database) -> Identity | None:
-    """Return the identity of a ledger's deployment, None when it does not have one."""
-    return _identity(get_meta(database))
-
-
-def _identity(meta: Mapping[str, str]) -> Identity | None:
-    if "cluster_id" not in meta:
-        return None
-    return Identity(meta["cluster_id"], meta["prefix"], orjson.loads(meta["topic_ids"]))
 
 
 def _key(name: tuple[str, str, int]) -> bytes:

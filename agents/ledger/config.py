@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topics import Topics
+from tallystream.streams.kafka.topics import Topics, TopicSpec
 
 
 @dataclass(frozen=True)
@@ -45,3 +45,11 @@ class LedgerConfig:
     """Time between two comparisons of what was counted with what was witnessed."""
     hung: float = 120.0
     """Time without progress after which the ledger is unhealthy."""
+
+
+def sources_of(topics: Topics) -> tuple[TopicSpec, ...]:
+    """Return the topics that a ledger is built from."""
+    return (
+        topics.session_hour_rows, topics.connections, topics.session_links, topics.activity, topics.deadletters,
+        topics.openai_days, topics.reconciliation_days, topics.witness,
+    )  # fmt: skip

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from tallystream.agents.cost_query import Query
 from tallystream.agents.cost_table import Table, exact_pico
+from tallystream.agents.ledger.amounts import pack_version, unpack_version
 from tallystream.schemas import keys
 from tallystream.schemas.connections import Activity, Connection
 from tallystream.schemas.deadletters import DeadLetter
@@ -28,25 +29,11 @@ from tallystream.schemas.rows import counts_of
 from tallystream.schemas.usage import ATTRIBUTION_KEYS
 from tallystream.schemas.versions import find_version
 
-OFFSETS = 1 << 48
-GENERATIONS = 1 << 15
 MAX_COUNT = 1 << 43
 """Limit of a count in one bucket (8.8e12 tokens in an hour), so that a million of them still fit into 64 bits."""
 MAX_PICO = 10**27
 _TEXTS = ("model", "book")
 _OPTIONAL = ("service_tier", "speed")
-
-
-def pack_version(generation: int, offset: int) -> int | None:
-    """Return a version as one integer that compares as the pair does; None when it does not fit."""
-    if not 0 <= generation < GENERATIONS or not 0 <= offset < OFFSETS:
-        return None
-    return generation * OFFSETS + offset
-
-
-def unpack_version(version: int) -> list[int]:
-    """Return `[generation, offset]`."""
-    return list(divmod(version, OFFSETS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,10 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from tallystream.agents.ledger.apply import Writer
-from tallystream.agents.ledger.config import LedgerConfig
+from tallystream.agents.ledger.config import LedgerConfig, sources_of
 from tallystream.agents.ledger.coverage_watch import CoverageWatch
 from tallystream.agents.ledger.errors import LedgerDamagedError
 from tallystream.agents.ledger.metrics import LedgerMetrics
-from tallystream.agents.ledger.small_topics import sources_of
 from tallystream.agents.ledger.store.database import Database
 from tallystream.agents.ledger.store.open import open_database
 from tallystream.agents.ledger.store.sqlite import rename_aside

@@ -9,7 +9,7 @@ from tallystream.agents.ledger import records as decode
 from tallystream.agents.ledger.store.database import Database
 from tallystream.agents.ledger.witnesses import apply as witness
 from tallystream.schemas import keys
-from tallystream.streams.kafka.topics import Topics, TopicSpec
+from tallystream.streams.kafka.topics import Topics
 
 MAX_KEY = 1000
 """Maximum bytes of a name that a database can index."""
@@ -46,14 +46,6 @@ class TopicRecord(Protocol):
 
 Apply = Callable[[Database, Sequence[tuple[int, TopicRecord]]], int]
 """Writes (partition, record) of one topic, and returns how many of them are unreadable."""
-
-
-def sources_of(topics: Topics) -> tuple[TopicSpec, ...]:
-    """Return the topics that a ledger is built from."""
-    return (
-        topics.session_hour_rows, topics.connections, topics.session_links, topics.activity, topics.deadletters,
-        topics.openai_days, topics.reconciliation_days, topics.witness,
-    )  # fmt: skip
 
 
 def tables_of(topics: Topics) -> Mapping[str, Apply]:

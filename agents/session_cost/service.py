@@ -14,13 +14,14 @@ from tallystream.agents.session_cost.agent import NAME, SessionCost
 from tallystream.agents.session_cost.config import WorkerConfig
 from tallystream.agents.session_cost.metrics import BOOK, FoldMetrics, RuntimeCollector
 from tallystream.schemas.status import PartitionStatus, WorkerStatus
-from tallystream.streams.identity import Identity, claim_directory, read_identity
+from tallystream.streams.identity import Identity, read_identity
 from tallystream.streams.kafka.topic_setup import ensure
 from tallystream.streams.runtime.faust_backend import App, FoldTable
 from tallystream.streams.runtime.faust_backend import run as run_app
 from tallystream.streams.runtime.standby import total
 from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.ops import Health
+from tallystream.streams.set_aside import claim_directory
 
 log = structlog.get_logger()
 STORE = "v1"

@@ -11,8 +11,10 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 POLL = 0.02
 """Seconds between two attempts while waiting for a lock."""
@@ -22,8 +24,13 @@ class ProcessLock:
     """The lock of one file. It is not reentrant, and the directory of the file must exist."""
 
     def __init__(self, path: Path) -> None:
+        # Imported here, because many commands only ask who holds a lock, and filelock takes long to import.
+        from filelock import FileLock
+
         self.path = path
-        self._lock = FileLock(path, mode=0o600, thread_local=False, fallback_to_soft=False, on_acquired=_write_pid)
+        self._lock: BaseFileLock = FileLock(
+            path, mode=0o600, thread_local=False, fallback_to_soft=False, on_acquired=_write_pid
+        )
 
     def acquire(self, wait: float = 0.0) -> bool:
         """Take the lock within `wait` seconds (negative: wait forever); return whether it was taken.
@@ -32,6 +39,8 @@ class ProcessLock:
             OSError: the file cannot be created, or its file system has no locks.
 
         """
+        from filelock import Timeout
+
         try:
             self._lock.acquire(timeout=wait, blocking=wait != 0, poll_interval=POLL)
         except Timeout:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tallystream.agents.cost_query import Query
+from tallystream.agents.ledger.amounts import OFFSETS
 from tallystream.agents.ledger.queries.cost_sources import SUMS, CostSource, in_hours, in_range, sources
-from tallystream.agents.ledger.records import OFFSETS
 from tallystream.agents.ledger.rollups import COUNTED, EXACT
 from tallystream.agents.ledger.schema import COLUMN, columns
 from tallystream.agents.ledger.store.database import Database, Row

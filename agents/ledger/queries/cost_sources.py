@@ -14,8 +14,7 @@ from typing import Any
 
 from tallystream.agents.cost_query import Query
 from tallystream.agents.cost_sums import CostPart
-from tallystream.agents.ledger.amounts import join_money
-from tallystream.agents.ledger.records import unpack_version
+from tallystream.agents.ledger.amounts import join_money, unpack_version
 from tallystream.agents.ledger.schema import COLUMN, CREW, MONEY
 from tallystream.agents.ledger.store.database import Database, Row, pairs
 from tallystream.schemas.hours import hour_iso

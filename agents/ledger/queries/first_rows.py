@@ -17,7 +17,7 @@ from typing import Any
 from tallystream.agents.cost_query import Query
 from tallystream.agents.cost_sums import CostPart
 from tallystream.agents.cost_table import Table, TablePage
-from tallystream.agents.ledger.amounts import join_money
+from tallystream.agents.ledger.amounts import join_money, unpack_version
 from tallystream.agents.ledger.queries.cost import Grouping, add_notes, cost_table, sessions_by
 from tallystream.agents.ledger.queries.cost_sources import (
     ALL,
@@ -31,7 +31,6 @@ from tallystream.agents.ledger.queries.cost_sources import (
     sums_of,
 )  # fmt: skip
 from tallystream.agents.ledger.queries.coverage import seen_sessions
-from tallystream.agents.ledger.records import unpack_version
 from tallystream.agents.ledger.schema import columns
 from tallystream.agents.ledger.store.database import Database
 from tallystream.agents.session_tree import SessionKey

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -24,33 +24,38 @@ from tallystream.schemas.errors import TallystreamError
 
 __all__ = ["build", "main"]
 
-MODULES = (
-    "lifecycle",
-    "demo",
-    "connections",
-    "cost",
-    "reconcile",
-    "coverage",
-    "accounts",
-    "prices",
-    "reprice",
-    "ledger",
-    "wait",
-    "deadletters",
-    "doctor",
-    "spool",
-    "schemas",
-    "sizing",
-    "simulate",
-    "sandbox",
-    "openai",
-    "poller",
-    "sink",
-    "port",
-    "components",
-    "console",
-)
-"""Modules of this package that register commands, in the order `--help` lists them."""
+MODULES: Mapping[str, tuple[str, ...]] = {
+    "lifecycle": ("up", "status", "down"),
+    "demo": ("demo",),
+    "connections": ("connections",),
+    "cost": ("cost",),
+    "reconcile": ("reconcile",),
+    "coverage": ("coverage",),
+    "accounts": ("accounts",),
+    "prices": ("prices",),
+    "reprice": ("reprice",),
+    "ledger": ("sql", "export"),
+    "wait": ("wait",),
+    "deadletters": ("deadletters",),
+    "doctor": ("doctor",),
+    "spool": ("spool",),
+    "schemas": ("schemas",),
+    "sizing": ("sizing",),
+    "simulate": ("simulate",),
+    "sandbox": ("sandbox",),
+    "openai": ("openai",),
+    "poller": ("poller",),
+    "sink": ("sink",),
+    "port": ("port",),
+    "components": ("gateway", "worker", "exporter", "ledger", "kafka"),
+    "console": ("console",),
+}
+"""Modules of `commands` and the commands that each registers, in the order `--help` lists them."""
+LISTING: Sequence[Sequence[str]] = ([], ["--help"], ["-h"])
+"""Arguments that only list the commands."""
+COMPLETION = "_TALLYSTREAM_COMPLETE"
+"""The variable by which a shell asks for completions instead."""
+_MODULE_OF = {command: module for module, commands in MODULES.items() for command in commands}
 
 PANELS = {
     "On this machine": ("up", "status", "doctor", "down", "demo", "spool"),
@@ -114,8 +119,8 @@ def _root(
         typer.echo(context.get_help())
 
 
-def build() -> typer.Typer:
-    """Return the application with all commands."""
+def build(command: str | None = None) -> typer.Typer:
+    """Return the application with all commands, or only with the module of `command`, which starts sooner."""
     app = typer.Typer(
         name="tallystream",
         help=HELP,
@@ -124,13 +129,13 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(_root)
-    for name in MODULES:
+    for name in MODULES if command is None else (_MODULE_OF[command],):
         module = importlib.import_module(f"{__name__}.commands.{name}")
         module.register(app)
     _plain_flags(app)
     panels = {name: panel for panel, names in PANELS.items() for name in names}
-    for command in app.registered_commands:
-        command.rich_help_panel = panels.get(command.name or "", "Commands")
+    for one in app.registered_commands:
+        one.rich_help_panel = panels.get(one.name or "", "Commands")
     for group in app.registered_groups:
         group.rich_help_panel = panels.get(group.name or "", "Commands")
     return app
@@ -170,6 +175,24 @@ def _plain_flags(app: typer.Typer) -> None:
             _plain_flags(group.typer_instance)
 
 
+def _list_only(app: typer.Typer) -> None:
+    """Leave out what the list of commands does not show, because reading all parameters takes as long as all else."""
+    for command in app.registered_commands:
+        command.callback = _documented(command.callback)
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            group.typer_instance.registered_commands.clear()
+            group.typer_instance.registered_groups.clear()
+
+
+def _documented(like: Callable[..., Any] | None) -> Callable[[], None]:
+    def command() -> None:
+        pass
+
+    command.__doc__ = None if like is None else like.__doc__
+    return command
+
+
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit the process.
 
@@ -180,7 +203,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     as_json = "--json" in args
     encoding.adapt()
     try:
-        code = build()(args=args, prog_name="tallystream", standalone_mode=False)
+        named = args[0] if args and args[0] in _MODULE_OF else None
+        app = build(named)
+        if args in LISTING and COMPLETION not in os.environ:
+            _list_only(app)
+        code = app(args=args, prog_name="tallystream", standalone_mode=False)
     except TallystreamError as exc:
         fail(exc.code, exc.message, exc.hint, as_json=as_json)
         code = exc.exit_code

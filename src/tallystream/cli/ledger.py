@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     from tallystream.settings.settings import Settings
     from tallystream.streams.identity import Identity
     from tallystream.streams.kafka.topic_settings import TopicSpec
+    from tallystream.streams.topic_ends import Ends
 
 T = TypeVar("T")
-Ends = Mapping[tuple[str, int], int]
-"""End offsets by topic and partition."""
 WAIT = 1.5
 """Seconds to wait for a ledger that is almost caught up. Reading the topics would take about as long or longer."""
 CLOSE = 20_000
@@ -71,12 +70,16 @@ async def current(settings: Settings, topics: Sequence[TopicSpec], ask: Callable
         UnreachableError: Kafka did not answer.
 
     """
+    from tallystream.agents.ledger.config import sources_of
     from tallystream.agents.ledger.errors import LedgerDamagedError, LedgerUnfitError, LedgerUnreachableError
 
     place = settings.ledger_place()
     if place.url is None and not place.file.exists():
         return None
-    identity, ends = await _extent(settings, topics)
+    from tallystream.streams.topic_ends import topic_ends
+
+    named = [one.name for one in sources_of(settings.topics())]
+    identity, ends = await topic_ends(cluster(settings), settings.topics().prefix, named, {one.name for one in topics})
     if not ends:
         return None
     try:
@@ -107,8 +110,8 @@ async def _ask(settings: Settings, identity: Identity, ends: Ends, ask: Callable
 
 def _behind(database: Database, identity: Identity, ends: Ends) -> int | None:
     """Return how many offsets are missing. None: the ledger is another deployment's, or cannot hold some rows."""
-    from tallystream.agents.ledger.apply import identity_of, positions
     from tallystream.agents.ledger.migrations import get_meta
+    from tallystream.agents.ledger.positions import identity_of, positions
     from tallystream.agents.ledger.schema import VERSION
 
     if not database.tables() or get_meta(database).get("schema_version") != str(VERSION):
@@ -120,39 +123,6 @@ def _behind(database: Database, identity: Identity, ends: Ends) -> int | None:
         return None
     have = positions(database)
     return sum(max(0, end - (have[place].offset if place in have else 0)) for place, end in ends.items())
-
-
-async def _extent(settings: Settings, topics: Sequence[TopicSpec]) -> tuple[Identity, Ends]:
-    """Return the identity of the ledger's topics, and the current end offsets of `topics` by name and partition."""
-    from aiokafka import TopicPartition
-    from aiokafka.errors import KafkaError
-
-    from tallystream.agents.ledger.small_topics import sources_of
-    from tallystream.streams.identity import read_identity
-    from tallystream.streams.kafka.consumer import new_consumer
-    from tallystream.streams.kafka.errors import unreachable
-    from tallystream.streams.kafka.lifecycle import opened
-    from tallystream.streams.kafka.reader import partitions_of
-
-    kafka, prefix = cluster(settings), settings.topics().prefix
-    names = [one.name for one in sources_of(settings.topics())]
-    try:
-        async with asyncio.timeout(30), opened(new_consumer(kafka)) as consumer:
-            looking = asyncio.create_task(read_identity(kafka, prefix, names))
-            try:
-                at = [
-                    TopicPartition(topic.name, partition)
-                    for topic in topics
-                    for partition in await partitions_of(kafka, topic.name)
-                ]
-                if at:
-                    consumer.assign(at)
-                ends = await consumer.end_offsets(at) if at else {}
-                return await looking, {(place.topic, place.partition): end for place, end in ends.items()}
-            finally:
-                looking.cancel()
-    except (KafkaError, OSError, TimeoutError) as exc:
-        raise unreachable(kafka, exc) from exc
 
 
 async def rebuilt(settings: Settings, topics: Sequence[TopicSpec], ask: Callable[[Database], T]) -> T:

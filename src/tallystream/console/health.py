@@ -6,8 +6,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from tallystream.agents.ledger.apply import identity_of, positions
 from tallystream.agents.ledger.config import LedgerPlace
+from tallystream.agents.ledger.positions import identity_of, positions
 from tallystream.agents.ledger.store.open import open_database
 from tallystream.console import models
 from tallystream.schemas.errors import TallystreamError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tallystream.doctor.model import Check, DoctorContext, Finding
 from tallystream.schemas.errors import UnreachableError
 from tallystream.schemas.status import GatewayStatus
-from tallystream.supervisor.ops_client import read_report, session
+from tallystream.supervisor.ops_client import read_report
 
 NEARLY_FULL = 0.5
 
@@ -13,15 +13,14 @@ NEARLY_FULL = 0.5
 async def look(context: DoctorContext) -> list[Finding]:
     """Check the status of each gateway."""
     found: list[Finding] = []
-    async with session() as http:
-        for name, url in context.gateway_urls.items():
-            try:
-                report = await read_report(http, url)
-            except UnreachableError as exc:
-                found.append(Finding("gateway", f"{name} at {url} {exc.message}", exc.hint))
-                continue
-            if isinstance(report.detail, GatewayStatus):
-                found += judge(name, report.detail, context.lateness.total_seconds())
+    for name, url in context.gateway_urls.items():
+        try:
+            report = await read_report(url)
+        except UnreachableError as exc:
+            found.append(Finding("gateway", f"{name} at {url} {exc.message}", exc.hint))
+            continue
+        if isinstance(report.detail, GatewayStatus):
+            found += judge(name, report.detail, context.lateness.total_seconds())
     return found
 
 

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import aiohttp
+import asyncio
+
 from pydantic import ValidationError
 
-from tallystream.schemas.errors import UnreachableError
+from tallystream.schemas.errors import UnreachableError, UsageError
 from tallystream.schemas.status import ComponentReport
+from tallystream.supervisor.http_client import request
 
 ANSWER_SECONDS = 5.0
 
 
-def session() -> aiohttp.ClientSession:
-    """Return a client with a timeout of ANSWER_SECONDS. The caller must close it."""
-    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS))
-
-
-async def read_report(http: aiohttp.ClientSession, ops_url: str) -> ComponentReport:
+async def read_report(ops_url: str) -> ComponentReport:
     """Return the report of the component at `ops_url`.
+
+    It is asked in a thread by Python's own client, because aiohttp takes longer to import than all answers to arrive.
 
     Raises:
         UnreachableError: it does not answer with a report. The message continues "NAME ...".
 
     """
     try:
-        async with http.get(f"{ops_url}/status") as response:
-            body = await response.read()
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as exc:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            _, body = await asyncio.to_thread(request, "GET", f"{ops_url}/status", timeout=ANSWER_SECONDS)
+    except (UnreachableError, UsageError, TimeoutError) as exc:
         raise UnreachableError("does not answer", "`tallystream status` shows what runs on this machine") from exc
     try:
         return ComponentReport.model_validate_json(body)

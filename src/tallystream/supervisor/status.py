@@ -10,12 +10,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
 from tallystream.schemas.errors import UnreachableError
 from tallystream.schemas.run import Run, RunningComponent
 from tallystream.schemas.status import ComponentReport
-from tallystream.supervisor import ops_client, runfile
+from tallystream.supervisor import runfile
 from tallystream.supervisor.ops_client import read_report
 
 
@@ -107,17 +105,16 @@ async def collect(data_dir: Path) -> Status:
             f"nothing runs in {data_dir}", "start it with `tallystream up`, or name another --data-dir"
         )
     run = runfile.read_live(data_dir)
-    async with ops_client.session() as http:
-        asked = await asyncio.gather(*(_ask(http, component) for component in (run.components if run else [])))
+    asked = await asyncio.gather(*map(_ask, run.components if run else []))
     return Status(data_dir, pid, run, tuple(asked))
 
 
-async def _ask(http: aiohttp.ClientSession, component: RunningComponent) -> ComponentStatus:
+async def _ask(component: RunningComponent) -> ComponentStatus:
     report = None
     healthy, ready, why = True, True, ""
     if component.ops_url is not None:
         try:
-            report = await read_report(http, component.ops_url)
+            report = await read_report(component.ops_url)
             healthy, ready = report.healthy.ok, report.ready.ok
             why = "" if healthy and ready else report.ready.why if healthy else report.healthy.why
         except UnreachableError as exc:

@@ -22,11 +22,11 @@ from tallystream.schemas.connections import Connection
 from tallystream.streams.gateway.config import GatewayConfig
 from tallystream.streams.gateway.connections import snapshot
 from tallystream.streams.gateway.metrics import Metrics
-from tallystream.streams.identity import set_aside
 from tallystream.streams.kafka.consumer import new_consumer
 from tallystream.streams.kafka.lifecycle import cancel, close, start
 from tallystream.streams.kafka.task_watch import check_tasks
 from tallystream.streams.service.clock import Clock
+from tallystream.streams.set_aside import set_aside
 
 REFRESH_EVERY = 0.05
 AWAY_FOR = 1.0

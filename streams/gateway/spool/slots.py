@@ -11,8 +11,8 @@ import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tallystream.streams.identity import ASIDE
 from tallystream.streams.service.locks import ProcessLock
+from tallystream.streams.set_aside import ASIDE
 
 MAX_SLOTS = 1024
 RECOVERED = ".recovered-"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import typer
 
 import tallystream
+from tallystream.cli import MODULES
 from tallystream.schemas.connections import Provider
 
 pytestmark = pytest.mark.thorough
@@ -68,7 +71,23 @@ def test_help_does_not_import_slow_modules() -> None:
 
 
 def test_status_does_not_import_kafka_clients(tmp_path: Path) -> None:
-    assert {"aiokafka", "faust", "opentelemetry"} & imported("status", "--data-dir", str(tmp_path)) == set()
+    slow = {"aiohttp", "aiokafka", "faust", "filelock", "opentelemetry", "structlog"}
+    assert slow & imported("status", "--data-dir", str(tmp_path)) == set()
+
+
+def test_each_command_is_found_in_its_module() -> None:
+    for module, commands in MODULES.items():
+        app = typer.Typer()
+        importlib.import_module(f"tallystream.cli.commands.{module}").register(app)
+        groups = [one.name for one in app.registered_groups]
+        assert (*(one.name for one in app.registered_commands), *groups) == commands
+
+
+def test_list_of_commands_has_the_first_line_of_the_help_of_each() -> None:
+    listed = " ".join(run("--help", COLUMNS="400").stdout.split())
+    for command in ("sql", "cost", "connections", "status"):
+        first = run(command, "--help", COLUMNS="400").stdout.split("\n\n")[0].splitlines()[2].strip()
+        assert first.partition(".")[0] in listed
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tallystream.streams.identity import (
-    FILE,
-    Identity,
-    aside,
-    beside_of,
-    claim_directory,
-    set_aside,
-)
+from tallystream.streams.identity import Identity
+from tallystream.streams.set_aside import FILE, aside, beside_of, claim_directory, set_aside
 
 OURS = Identity("cluster-a", "tally", {"tally.usage": "id-1", "tally.changelog": "id-2"})
 

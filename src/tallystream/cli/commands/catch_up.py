@@ -16,8 +16,6 @@ from tallystream.schemas.errors import MismatchError, UnreachableError
 from tallystream.schemas.status import Detail, GatewayStatus, PollerStatus, ReadPosition, SinkStatus
 
 if TYPE_CHECKING:
-    from aiohttp import ClientSession
-
     from tallystream.settings.settings import Settings
     from tallystream.streams.kafka.lag import PartitionLag
     from tallystream.streams.kafka.settings import KafkaSettings
@@ -83,8 +81,6 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
         MismatchError: everything available has been counted, but acknowledged messages are missing from the tables.
 
     """
-    from tallystream.supervisor.ops_client import session
-
     behind = "nothing has been checked yet"
 
     def note(what: str) -> None:
@@ -94,12 +90,11 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
 
     try:
         async with asyncio.timeout(seconds):
-            async with session() as http:
-                gateways = await _gateways(http, find, note)
-                await _worker(kafka, topics, note)
-                await _days(http, kafka, topics, find, note)
-                await _statements(http, kafka, topics, find, note)
-                await _sinks(http, kafka, topics, find, note)
+            gateways = await _gateways(find, note)
+            await _worker(kafka, topics, note)
+            await _days(kafka, topics, find, note)
+            await _statements(kafka, topics, find, note)
+            await _sinks(kafka, topics, find, note)
             nothing_left_out(gateways)
     except TimeoutError:
         raise UnreachableError(
@@ -111,7 +106,7 @@ async def catch_up(kafka: KafkaSettings, topics: Topics, find: Find, *, seconds:
 # -- gateways
 
 
-async def _gateways(http: ClientSession, find: Find, note: Note) -> list[GatewayStatus]:
+async def _gateways(find: Find, note: Note) -> list[GatewayStatus]:
     """Wait until no gateway holds anything; return the report of each that showed so.
 
     A gateway that is restarted meanwhile has another URL but the same spool.
@@ -122,7 +117,7 @@ async def _gateways(http: ClientSession, find: Find, note: Note) -> list[Gateway
     for name, without in seen.items():
         while True:
             try:
-                status = await _gateway(http, name, urls)
+                status = await _gateway(name, urls)
                 if (behind := _left(name, status, GATEWAY_HOLDS, without)) is None:
                     done.append(status)
                     break
@@ -134,7 +129,7 @@ async def _gateways(http: ClientSession, find: Find, note: Note) -> list[Gateway
     return done
 
 
-async def _gateway(http: ClientSession, name: str, urls: Mapping[str, str]) -> GatewayStatus:
+async def _gateway(name: str, urls: Mapping[str, str]) -> GatewayStatus:
     """Ask a gateway once.
 
     Raises:
@@ -146,7 +141,7 @@ async def _gateway(http: ClientSession, name: str, urls: Mapping[str, str]) -> G
     if name not in urls:
         raise UnreachableError(f"{name} is gone", SEE_STATUS)
     try:
-        detail = (await read_report(http, urls[name])).detail
+        detail = (await read_report(urls[name])).detail
     except UnreachableError as exc:
         raise UnreachableError(f"{name} {exc.message}", exc.hint) from exc
     if not isinstance(detail, GatewayStatus):
@@ -257,13 +252,13 @@ def still_behind(goal: dict[int, int], now: list[PartitionLag]) -> str | None:
 # -- openai.days
 
 
-async def _days(http: ClientSession, kafka: KafkaSettings, topics: Topics, find: Find, note: Note) -> None:
+async def _days(kafka: KafkaSettings, topics: Topics, find: Find, note: Note) -> None:
     """Wait until the days include all of OpenAI's records that existed at the start. Any poller maintains them."""
     if not find().pollers:
         return
     goal = (await _ends(kafka, [topics.openai_records.name], note)).get((topics.openai_records.name, 0), 0)
     while True:
-        details = await _details(http, find().pollers.values())
+        details = await _details(find().pollers.values())
         found = [detail.days_offset for detail in details if isinstance(detail, PollerStatus)]
         if max(found, default=-1) >= goal:
             return
@@ -277,7 +272,7 @@ async def _days(http: ClientSession, kafka: KafkaSettings, topics: Topics, find:
 # -- reconciliation.days
 
 
-async def _statements(http: ClientSession, kafka: KafkaSettings, topics: Topics, find: Find, note: Note) -> None:
+async def _statements(kafka: KafkaSettings, topics: Topics, find: Find, note: Note) -> None:
     """Wait until the statements include what their sources held at the start. Any poller maintains them."""
     from tallystream.agents.reconciliation.config import sources
 
@@ -285,7 +280,7 @@ async def _statements(http: ClientSession, kafka: KafkaSettings, topics: Topics,
         return
     goal = await _ends(kafka, [topic.name for topic in sources(topics)], note)
     while True:
-        details = await _details(http, find().pollers.values())
+        details = await _details(find().pollers.values())
         found = [detail.reconciled for detail in details if isinstance(detail, PollerStatus)]
         left = [unread(reached, goal) if reached is not None else 0 for reached in found]
         if 0 in left:
@@ -306,7 +301,7 @@ def unread(reached: Iterable[ReadPosition], goal: Offsets) -> int:
 # -- the sink
 
 
-async def _sinks(http: ClientSession, kafka: KafkaSettings, topics: Topics, find: Find, note: Note) -> None:
+async def _sinks(kafka: KafkaSettings, topics: Topics, find: Find, note: Note) -> None:
     """Wait until the active sink has read what its sources held at the start, and Port has all of it."""
     from tallystream.agents.port_sink.documents import feeds
 
@@ -316,7 +311,7 @@ async def _sinks(http: ClientSession, kafka: KafkaSettings, topics: Topics, find
     seen: dict[str, set[str]] = {}
     while True:
         sinks = find().sinks
-        details = zip(sinks, await _details(http, sinks.values()), strict=True)
+        details = zip(sinks, await _details(sinks.values()), strict=True)
         writing = [(name, detail) for name, detail in details if isinstance(detail, SinkStatus) and detail.active]
         seen = {name: seen.get(name, set()) for name, _ in writing}  # another sink starts with everything
         left = [_sink(name, detail, goal, seen[name]) for name, detail in writing]
@@ -349,13 +344,13 @@ async def _ends(kafka: KafkaSettings, topics: Iterable[str], note: Note) -> Offs
 # -- ops ports
 
 
-async def _details(http: ClientSession, ops_urls: Iterable[str]) -> list[Detail | None]:
+async def _details(ops_urls: Iterable[str]) -> list[Detail | None]:
     """Return the status of the components. None: one does not answer, or cannot report it yet."""
     from tallystream.supervisor.ops_client import read_report
 
     async def one(url: str) -> Detail | None:
         try:
-            return (await read_report(http, url)).detail
+            return (await read_report(url)).detail
         except UnreachableError:
             return None
 

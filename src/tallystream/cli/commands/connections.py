@@ -333,7 +333,7 @@ def _post_empty(at: Endpoints) -> tuple[int, str]:
     """Send an empty logs request; return the status and the message of the gateway."""
     import orjson
 
-    from tallystream.cli.http_client import request
+    from tallystream.supervisor.http_client import request
 
     status, body = request("POST", at.url("logs"), b'{"resourceLogs":[]}', at.authorization)
     try:

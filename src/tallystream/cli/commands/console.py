@@ -101,8 +101,8 @@ def _examiner(settings: Settings, kafka: KafkaSettings) -> Callable[[], Awaitabl
         from tallystream.console.build import stamp
         from tallystream.console.facts import facts_of
         from tallystream.console.models import ComponentHealth, DeploymentHealth, FindingModel
-        from tallystream.doctor import DoctorContext
-        from tallystream.doctor import examine as look
+        from tallystream.doctor.examination import examine as look
+        from tallystream.doctor.model import DoctorContext
         from tallystream.schemas.errors import UnreachableError
         from tallystream.streams.service.clock import SystemClock, utc
         from tallystream.supervisor.status import collect

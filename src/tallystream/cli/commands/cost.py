@@ -147,7 +147,7 @@ def _show(query: Query, settings: Settings, now: int, form: str, limit: int, *, 
     with no_collector():
         shown: Shown | Printed | None = None
         if not from_topics:
-            shown = run(answer(settings, query, limit if form in ("people", "wide") else 0, now, form))
+            shown = run(answer(settings, query, limit if form in ("people", "wide") else 0, now, form), logs=False)
         complete = True
         if shown is None:
             shown, complete = run(collect(settings, query))

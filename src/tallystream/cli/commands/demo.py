@@ -339,7 +339,7 @@ class _Demo:
         return sum(held.get(session) != used for session, used in self._used.items())
 
     def _entities(self) -> list[dict[str, Any]]:
-        from tallystream.cli.http_client import request
+        from tallystream.supervisor.http_client import request
 
         status, body = request("GET", f"{self._sandbox}/sandbox/port/entities", timeout=10.0)
         entities: list[dict[str, Any]] = json_module.loads(body) if status == 200 else []

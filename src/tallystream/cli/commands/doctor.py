@@ -39,7 +39,8 @@ def doctor(
     """
     from tallystream.cli.options import read_run
     from tallystream.cli.output.progress import run
-    from tallystream.doctor import DoctorContext, examine
+    from tallystream.doctor.examination import examine
+    from tallystream.doctor.model import DoctorContext
 
     settings = settings_from(data_dir, kafka)
     reach = cluster(settings)

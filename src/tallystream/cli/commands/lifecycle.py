@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tallystream.doctor import Finding
+    from tallystream.doctor.model import Finding
     from tallystream.schemas.run import Run
     from tallystream.settings.settings import Settings
     from tallystream.supervisor.status import Status

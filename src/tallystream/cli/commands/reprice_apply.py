@@ -198,7 +198,7 @@ async def other_books(settings: Settings, book: str) -> list[str]:
     """Return a warning for this deployment's settings and for each worker of this machine that has another book."""
     from tallystream.cli.commands.prices import book_of
     from tallystream.schemas.status import WorkerStatus
-    from tallystream.supervisor.ops_client import read_report, session
+    from tallystream.supervisor.ops_client import read_report
 
     found = []
     if (ours := book_of(settings).hash) != book:
@@ -212,16 +212,15 @@ async def other_books(settings: Settings, book: str) -> list[str]:
         return found
     if settings.kafka is not None and settings.kafka != running.kafka:
         return found
-    async with session() as http:
-        for one in running.components:
-            if not one.name.startswith("worker") or one.ops_url is None:
-                continue
-            try:
-                detail = (await read_report(http, one.ops_url)).detail
-            except UnreachableError:
-                continue
-            if isinstance(detail, WorkerStatus) and detail.book != book:
-                found.append(f"{one.name} prices new usage by the book {detail.book}, and this is {book}: restart it.")
+    for one in running.components:
+        if not one.name.startswith("worker") or one.ops_url is None:
+            continue
+        try:
+            detail = (await read_report(one.ops_url)).detail
+        except UnreachableError:
+            continue
+        if isinstance(detail, WorkerStatus) and detail.book != book:
+            found.append(f"{one.name} prices new usage by the book {detail.book}, and this is {book}: restart it.")
     return found
 
 

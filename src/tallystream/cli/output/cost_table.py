@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
-from rich.measure import Measurement
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -60,30 +60,26 @@ def cost_table(table: Shown, now_ns: int, *, limit: int, wide: bool, console: Co
         return
     shown = page.rows
     total = table.totals(now_ns)
-    columns = [*_names(table.query, page, wide=wide), *_numbers(total)]
+    wanted = [*_names(table.query, page, wide=wide), *_numbers(total)]
     if any(row.get("seen_share") is not None for row in shown):
-        columns.insert(-1, _Column("seen", "Seen", _seen))
-    grid, hidden = _grid(columns, shown, total, page.total), list[str]()
-    for name in () if wide else _DROP:
-        if _width(grid, console) <= console.width:
+        wanted.insert(-1, _Column("seen", "Seen", _seen))
+    columns, hidden = [_Filled(column, shown, total) for column in wanted], list[str]()
+    columns[0].footer = f"{count(page.total)} row{'s' * (page.total != 1)}"
+    # What the rows are grouped by is never dropped, because they could not be told apart.
+    for name in () if wide else (one for one in _DROP if not (table.query.by and one in table.query.dimensions)):
+        if _width(columns) <= console.width:
             break
-        hidden += [column.head for column in columns if column.name == name]
-        columns = [column for column in columns if column.name != name]
-        grid = _grid(columns, shown, total, page.total)
+        hidden += [one.column.head for one in columns if one.column.name == name]
+        columns = [one for one in columns if one.column.name != name]
     below = _notes(table, page, now_ns)
     if hidden:
         below.append(Text(f"Not shown at this width: {', '.join(hidden)}.", style="dim"))
     paper = console
     if wide:
-        paper = Console(file=console.file, width=max(console.width, _width(grid, console)), highlight=False)
-    paper.print(grid)
+        paper = Console(file=console.file, width=max(console.width, _width(columns)), highlight=False)
+    paper.print(_grid(columns))
     if notes:
         console.print(*below, sep="\n")
-
-
-def _width(grid: Grid, console: Console) -> int:
-    """Return the width at which no cell is wrapped."""
-    return Measurement.get(console, console.options.update(width=10_000), grid).maximum
 
 
 @dataclass(frozen=True)
@@ -94,6 +90,26 @@ class _Column:
     head: str
     cell: Callable[[Row], str]
     number: bool = False
+
+
+class _Filled:
+    """A column with its text: rendered and measured only once, because many cells take as long as all else."""
+
+    def __init__(self, column: _Column, rows: Sequence[Row], total: Row) -> None:
+        self.column = column
+        self.cells = [column.cell(row) for row in rows]
+        self.footer = column.cell(total) if column.number else ""
+        self._widest = max(map(cell_len, (column.head, *self.cells)))
+
+    @property
+    def width(self) -> int:
+        """The width at which nothing is wrapped."""
+        return max(self._widest, cell_len(self.footer))
+
+
+def _width(columns: Sequence[_Filled]) -> int:
+    """Return the width at which no cell is wrapped: of the text, two edges, and two spaces between two columns."""
+    return sum(one.width for one in columns) + 2 * len(columns)
 
 
 _DROP = ("reported", "total_tokens", "tool", "cache_write", "seen", "requests", "connection_id", "cached")
@@ -179,20 +195,20 @@ def _cost(row: Row) -> str:
     return dollars(row["cost_usd"]) + (" *" if row["unpriced_requests"] else "")
 
 
-def _grid(columns: Sequence[_Column], rows: Sequence[Row], total: Row, of: int) -> Grid:
+def _grid(columns: Sequence[_Filled]) -> Grid:
     grid = Grid(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False, padding=(0, 1, 0, 0))
-    for place, column in enumerate(columns):
-        footer = column.cell(total) if column.number else f"{count(of)} row{'s' * (of != 1)}" if place == 0 else ""
-        right = column.number or column.name in ("sessions", "children", "seen")
+    for one in columns:
+        name = one.column.name
+        right = one.column.number or name in ("sessions", "children", "seen")
         grid.add_column(
-            column.head,
-            Text(footer, style="bold"),
+            one.column.head,
+            Text(one.footer, style="bold"),
             justify="right" if right else "left",
             overflow="fold",
-            no_wrap=right or column.name in ("hour", "session_id"),
+            no_wrap=right or name in ("hour", "session_id"),
         )
-    for row in rows:
-        grid.add_row(*(Text(column.cell(row)) for column in columns))
+    for cells in zip(*(one.cells for one in columns), strict=True):
+        grid.add_row(*map(Text, cells))
     return grid
 
 

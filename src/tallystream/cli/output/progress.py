@@ -11,9 +11,6 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
-import structlog
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from tallystream.cli.options import err_console
 
 T = TypeVar("T")
@@ -21,15 +18,21 @@ PATIENCE = 0.7
 """Seconds before a progress bar appears."""
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end. The Kafka client's log is kept off the terminal, because we report its errors in one line."""
+def run(work: Coroutine[Any, Any, T], *, logs: bool = True) -> T:
+    """Run to the end. The Kafka client's log is kept off the terminal, because we report its errors in one line.
+
+    `logs=False`: nothing in it writes to our own log, so that structlog, which takes long to import, is not needed.
+    """
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
-    log_to_stderr()
+    if logs:
+        log_to_stderr()
     return asyncio.run(work)
 
 
 def log_to_stderr() -> None:
     """Send our own log to stderr, because a command's stdout may be a document that a program reads."""
+    import structlog
+
     if not structlog.is_configured():
         structlog.configure(
             wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -64,6 +67,8 @@ def bar(what: str) -> Iterator[ProgressBar]:
     if not err_console.is_terminal:
         yield lambda _done, _total: None
         return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     progress = Progress(*columns, console=err_console, transient=True)
     task = progress.add_task(what, total=None)
