@@ -90,3 +90,5 @@ class CostPart(NamedTuple):
     """The newest hour included."""
     version: list[int]
     """The highest version included."""
+    rows: int | None = None
+    """How many sums of one session each it includes; None: it was not made of them."""

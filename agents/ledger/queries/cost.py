@@ -7,7 +7,7 @@ The database filters and adds up, and a `Table` does the rest, so that the forma
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
@@ -28,10 +28,15 @@ def cost_table(database: Database, query: Query, grouping: Grouping | None = Non
     table = Table(query)
     # a row may include sessions that the filter does not name: the table itself selects them
     asked = query if query.tree is None else replace(query, session=None, tree=None)
+    parts: Counter[tuple[Any, ...]] | None = Counter()
     for part in cost_parts(database, asked, table.dimensions):
         table.add_part(part)
+        if part.rows is None or parts is None:
+            parts = None
+        else:
+            parts[part.key] += part.rows
     if query.by:
-        table.count_sessions(sessions_by(database, asked, table.dimensions, grouping=grouping))
+        table.count_sessions(_number_of_sessions(database, asked, table.dimensions, parts, grouping))
     if query.shares:
         table.seen = seen_sessions(database, None if not query.filtered else table.members())
     members = table.members() if query.tree is not None and query.session is not None else None
@@ -58,10 +63,11 @@ class Grouping:
     """
 
     def __init__(self, database: Database, dimensions: Sequence[str], *, crews: bool = False) -> None:
-        lines = {name: name for name in dimensions if name not in (*COLUMN, "hour", "session_id")}
-        self.lines, self._lines = _numbered(database, "line", lines)
-        attributed = {name: column for name, column in COLUMN.items() if name in dimensions}
-        self.attributions, self._attributions = _numbered(database, "crew" if crews else "attribution", attributed)
+        self._of_line = [name for name in dimensions if name not in (*COLUMN, "hour", "session_id")]
+        self.lines, self._lines = _numbered(database, "line", self._of_line)
+        self._of_attribution = [name for name in COLUMN if name in dimensions]
+        columns = [COLUMN[name] for name in self._of_attribution]
+        self.attributions, self._attributions = _numbered(database, "crew" if crews else "attribution", columns)
         self._dimensions = dimensions
 
     @property
@@ -81,7 +87,8 @@ class Grouping:
 
     def key(self, line: int, attribution: int, session_id: str | None, hour: int | None) -> tuple[Any, ...]:
         """Return the names of numbers, in the order of a table's dimensions."""
-        names = self._lines.get(line, {}) | self._attributions.get(attribution, {})
+        names = dict(zip(self._of_line, self._lines.get(line, ()), strict=False))
+        names.update(zip(self._of_attribution, self._attributions.get(attribution, ()), strict=False))
         if hour is not None:
             names["hour"] = hour_iso(hour)
         names["session_id"] = session_id
@@ -89,19 +96,43 @@ class Grouping:
 
     def connections(self, lines: Iterable[int]) -> int:
         """Return how many connections the rows of these lines name; one that names none counts as one."""
-        return len({self._lines.get(self.lines[line], {}).get("connection_id") for line in lines})
+        if "connection_id" not in self._of_line:
+            return min(len(set(lines)), 1)
+        place = self._of_line.index("connection_id")
+        return len({self._lines[self.lines[line]][place] for line in lines})
 
 
 def _numbered(
-    database: Database, table: str, columns: Mapping[str, str]
-) -> tuple[dict[int, int], dict[int, dict[str, Any]]]:
+    database: Database, table: str, columns: Sequence[str]
+) -> tuple[dict[int, int], dict[int, tuple[Any, ...]]]:
     """Return the number of each id, and the values of each number. Without columns, all ids have the number 0."""
     if not columns:
         return dict.fromkeys((int(number) for (number,) in database.stream(f"SELECT id FROM {table}")), 0), {}
     found, known = dict[int, int](), dict[tuple[Any, ...], int]()
-    for number, *values in database.stream(f"SELECT id, {', '.join(columns.values())} FROM {table}"):
+    for number, *values in database.stream(f"SELECT id, {', '.join(columns)} FROM {table}"):
         found[number] = known.setdefault(tuple(values), number)
-    return found, {number: dict(zip(columns, values, strict=True)) for values, number in known.items()}
+    return found, {number: values for values, number in known.items()}
+
+
+def _number_of_sessions(
+    database: Database,
+    query: Query,
+    dimensions: Sequence[str],
+    parts: Mapping[tuple[Any, ...], int] | None,
+    grouping: Grouping | None,
+) -> Mapping[tuple[Any, ...], int]:
+    """Return the number of different sessions of each key. `parts`: how many sums of one session each a key has."""
+    single = len(sources(query, hourly="hour" in dimensions)) == 1
+    if parts is None or not single or database.dialect.name == "postgresql":
+        return sessions_by(database, query, dimensions, grouping=grouping)
+    numbers = dict(parts)
+    rows = _SessionRows(database, query, dimensions, ALL, grouping)
+    # Only a session with several parts can have several sums in a key.
+    for hour, sessions in rows.read("b.session IN (SELECT session FROM part GROUP BY session HAVING count(*) > 1)"):
+        for one, number in Counter(sessions).items():
+            if number > 1:
+                numbers[rows.key(hour, one)] -= number - 1
+    return numbers
 
 
 def sessions_by(
@@ -110,48 +141,68 @@ def sessions_by(
     dimensions: Sequence[str],
     chosen: Chosen = ALL,
     grouping: Grouping | None = None,
-) -> dict[tuple[Any, ...], int]:
+) -> Mapping[tuple[Any, ...], int]:
     """Return the number of different sessions of each key."""
     if database.dialect.name == "postgresql":
         return _sessions_in_sql(database, query, dimensions, chosen)
     # SQLite would sort all rows for this.
-    if grouping is None:
-        grouping = Grouping(database, dimensions)
-    hourly, named = "hour" in dimensions, "session_id" in dimensions
-    lines, attributions = grouping.lines, grouping.attributions
-    # A session with its group as one number, small enough to be quick: a set of tuples takes several times as long.
-    of_lines = max(lines, default=0) + 1
-    of_both = of_lines * (max(attributions, default=0) + 1)
-    attributions = {number: group * of_lines for number, group in attributions.items()}
-    seen: dict[int, set[int]] = {}
-    for source in sources(query, hourly=hourly, chosen=chosen):
-        # No join: an index has all of it.
-        columns = "b.session, b.line, b.attribution"
-        if hourly:
-            rows = database.stream(f"SELECT {columns}, b.hour {source.joined()} ORDER BY b.hour", source.parameters)
-            for hour, of_hour in groupby(rows, itemgetter(3)):
-                seen[hour] = {
-                    session * of_both + lines[line] + attributions[group] for session, line, group, _ in of_hour
-                }
-        else:
-            rows = database.stream(f"SELECT {columns} {source.joined()}", source.parameters)
-            seen.setdefault(0, set()).update(
-                [session * of_both + lines[line] + attributions[group] for session, line, group in rows]
-            )
-    names: dict[int, str] = {}
-    if named:
-        sql = "SELECT id, session_id FROM session"
-        if chosen.keys is not None:
-            sql += f" WHERE id IN ({', '.join(map(str, chosen.keys)) or 'NULL'})"
-        names = {int(key): name for key, name in database.stream(sql)}
+    rows = _SessionRows(database, query, dimensions, chosen, grouping)
+    seen: dict[int | None, set[int]] = {}
+    for hour, sessions in rows.read():
+        seen.setdefault(hour, set()).update(sessions)
     found = Counter[tuple[Any, ...]]()
     for hour, sessions in seen.items():
-        groups = Counter(sessions) if named else Counter(map(of_both.__rmod__, sessions))
-        for group, number in groups.items():
-            session, both = divmod(group, of_both)
-            attribution, line = divmod(both, of_lines)
-            found[grouping.key(line, attribution, names.get(session), hour if hourly else None)] += number
+        # Many of them are in one key, unless it names the session.
+        groups = Counter(sessions) if rows.named else Counter(map(rows.of_both.__rmod__, sessions))
+        for one, number in groups.items():
+            found[rows.key(hour, one)] += number
     return found
+
+
+class _SessionRows:
+    """The rows of a query as numbers that tell sessions and groups apart.
+
+    They are small enough to be quick: a set of tuples takes several times as long.
+    """
+
+    def __init__(
+        self, database: Database, query: Query, dimensions: Sequence[str], chosen: Chosen, grouping: Grouping | None
+    ) -> None:
+        self._database = database
+        self._grouping = Grouping(database, dimensions) if grouping is None else grouping
+        self._hourly, self.named = "hour" in dimensions, "session_id" in dimensions
+        self._sources = sources(query, hourly=self._hourly, chosen=chosen)
+        self._of_lines = max(self._grouping.lines, default=0) + 1
+        self.of_both = self._of_lines * (max(self._grouping.attributions, default=0) + 1)
+        """How many groups there may be: a row's number modulo this is its group."""
+        self._names: dict[int, str] = {}
+        if self.named:
+            sql = "SELECT id, session_id FROM session"
+            if chosen.keys is not None:
+                sql += f" WHERE id IN ({', '.join(map(str, chosen.keys)) or 'NULL'})"
+            self._names = {int(key): name for key, name in database.stream(sql)}
+
+    def read(self, *where: str) -> Iterator[tuple[int | None, list[int]]]:
+        """Yield each hour, None if hours are not asked for, and the numbers of its rows; `where` adds conditions."""
+        lines, of_both = self._grouping.lines, self.of_both
+        attributions = {number: group * self._of_lines for number, group in self._grouping.attributions.items()}
+        columns = "b.session, b.line, b.attribution"
+        for source in self._sources:
+            # No join: an index has all of it.
+            if self._hourly:
+                sql = f"SELECT {columns}, b.hour {source.joined(where=where)} ORDER BY b.hour"
+                rows = self._database.stream(sql, source.parameters)
+                for hour, of_hour in groupby(rows, itemgetter(3)):
+                    yield hour, [s * of_both + lines[line] + attributions[group] for s, line, group, _ in of_hour]
+            else:
+                rows = self._database.stream(f"SELECT {columns} {source.joined(where=where)}", source.parameters)
+                yield None, [s * of_both + lines[line] + attributions[group] for s, line, group in rows]
+
+    def key(self, hour: int | None, number: int) -> tuple[Any, ...]:
+        """Return the key of a row's number."""
+        session, both = divmod(number, self.of_both)
+        attribution, line = divmod(both, self._of_lines)
+        return self._grouping.key(line, attribution, self._names.get(session), hour)
 
 
 def _sessions_in_sql(

@@ -145,10 +145,10 @@ def cost_parts(database: Database, query: Query, dimensions: Sequence[str], chos
             sums = ", ".join(f"sum(b.{name}) AS {name}" for name in SUMS)
             tables = (
                 "FROM (SELECT b.attribution, max(b.last_hour) AS last_hour, max(b.version) AS version,"
-                f" count(b.cost_hi) AS priced, count(b.reported_hi) AS reports, {sums} {source.joined()}"
-                " GROUP BY b.attribution) b JOIN attribution a ON a.id = b.attribution"
+                " count(*) AS parts, count(b.cost_hi) AS priced, count(b.reported_hi) AS reports,"
+                f" {sums} {source.joined()} GROUP BY b.attribution) b JOIN attribution a ON a.id = b.attribution"
             )
-            known = "max(b.last_hour), max(b.version), sum(b.priced), sum(b.reports)"
+            known = "max(b.last_hour), max(b.version), sum(b.parts), sum(b.priced), sum(b.reports)"
         else:
             if attributed and source.tables == "part b" and chosen == ALL and query.session is None:
                 # Attribution by attribution, as parts are stored.
@@ -157,10 +157,10 @@ def cost_parts(database: Database, query: Query, dimensions: Sequence[str], chos
                 tables = by_attribution.joined(*joins, where=["b.attribution = a.id"])
             else:
                 tables = source.joined(*joins)
-            known = f"max({source.hour}), max(b.version), count(b.cost_hi), count(b.reported_hi)"
+            known = f"max({source.hour}), max(b.version), count(*), count(b.cost_hi), count(b.reported_hi)"
         if single and source.tables == "part b":
             # Next to no two parts have the same names.
-            known = "b.last_hour, b.version, b.cost_hi IS NOT NULL, b.reported_hi IS NOT NULL"
+            known = "b.last_hour, b.version, 1, b.cost_hi IS NOT NULL, b.reported_hi IS NOT NULL"
             sql = f"SELECT {', '.join([*names, known, *(f'b.{name}' for name in SUMS)])} {tables}"
         else:
             sql = f"SELECT {', '.join([*names, known, *(f'sum(b.{name})' for name in SUMS)])} {tables}"
@@ -175,7 +175,8 @@ def _of_each_hour(database: Database, query: Query, dimensions: Sequence[str]) -
     crews = any(name in CREW for name in dimensions)
     lines = [name for name in dimensions if name not in COLUMN and name != "hour"]
     of_line = _names(database, "line", lines)
-    sums = ", ".join(f"sum(t.{name})" for name in ("priced", "reports", *SUMS))
+    # A bucket is one session's in its hour.
+    sums = ", ".join(f"sum(t.{name})" for name in ("buckets", "priced", "reports", *SUMS))
     if crews or not lines or len(set(of_line.values())) < len(of_line):
         names = [_column(name, "m", "t") for name in dimensions]
         joins = ["JOIN line l ON l.id = t.line"] * bool(lines) + ["JOIN crew m ON m.id = t.crew"] * crews
@@ -190,11 +191,12 @@ def _of_each_hour(database: Database, query: Query, dimensions: Sequence[str]) -
         for row in database.stream(
             f"SELECT t.hour, t.line, max(t.version), {sums} {tables} GROUP BY t.hour, t.line", parameters
         ):
-            hour, line, version, priced, reports = row[:5]
+            hour, line, version, buckets, priced, reports = row[:6]
             at = hour_iso(hour)
             values = (*of_line[line], at)
-            counts, money = sums_of(row, 5, priced=bool(priced), reports=bool(reports))
-            yield CostPart(tuple(values[place] for place in pick), counts, *money, at, unpack_version(version))
+            counts, money = sums_of(row, 6, priced=bool(priced), reports=bool(reports))
+            key = tuple(values[place] for place in pick)
+            yield CostPart(key, counts, *money, at, unpack_version(version), int(buckets))
 
 
 def _names(database: Database, table: str, columns: Sequence[str]) -> dict[int, tuple[Any, ...]]:
@@ -211,7 +213,8 @@ def _of_hours(database: Database, query: Query, dimensions: Sequence[str]) -> It
     by = ["t.line"] * bool(names) + ["t.crew"] * crews
     line, crew = "t.line" if names else "min(t.line)", "t.crew" if crews else "0"
     sums = ", ".join(f"sum(t.{name}) AS {name}" for name in ("priced", "reports", *SUMS))
-    known = ["max(b.hour)", "max(b.version)", "sum(b.priced)", "sum(b.reports)", *(f"sum(b.{name})" for name in SUMS)]
+    known = ["max(b.hour)", "max(b.version)", "NULL", "sum(b.priced)", "sum(b.reports)"]
+    known += [f"sum(b.{name})" for name in SUMS]
     for tables, hour, parameters in totals(query):
         sql = (
             f"SELECT {', '.join([*names, *known])} FROM (SELECT {line} AS line, {crew} AS crew,"
@@ -275,14 +278,15 @@ def _read(database: Database, sql: str, parameters: Sequence[object], dimensions
     width = len(dimensions)
     at = dimensions.index("hour") if "hour" in dimensions else None
     for row in database.stream(sql, parameters):
-        hour, version, priced, reports = row[width : width + 4]
+        hour, version, rows, priced, reports = row[width : width + 5]
         if hour is None:
             continue  # sums over nothing at all
         key = row[:width]
         if at is not None:
             key = (*key[:at], hour_iso(int(key[at])), *key[at + 1 :])
-        counts, money = sums_of(row, width + 4, priced=bool(priced), reports=bool(reports))
-        yield CostPart(key, counts, *money, hour_iso(int(hour)), unpack_version(int(version)))
+        counts, money = sums_of(row, width + 5, priced=bool(priced), reports=bool(reports))
+        number = None if rows is None else int(rows)
+        yield CostPart(key, counts, *money, hour_iso(int(hour)), unpack_version(int(version)), number)
 
 
 def sums_of(

@@ -81,13 +81,13 @@ def first_rows(database: Database, query: Query, limit: int, now_ns: int) -> Fir
     return FirstRows(query, whole.skipped, whole.unpriced, whole.plan, page, whole.totals(now_ns))
 
 
-def _table(database: Database, query: Query, chosen: Chosen) -> Table:
+def _table(database: Database, query: Query, chosen: Chosen, grouping: Grouping | None = None) -> Table:
     table = Table(query)
     asked = replace(query, tree=None)
     for part in cost_parts(database, asked, table.dimensions, chosen):
         table.add_part(part)
     if query.by:
-        table.count_sessions(sessions_by(database, asked, table.dimensions, chosen))
+        table.count_sessions(sessions_by(database, asked, table.dimensions, chosen, grouping))
     if query.shares:
         table.seen = seen_sessions(database, table.members())
     return table
@@ -312,10 +312,18 @@ def _by_cost(database: Database, query: Query, limit: int, now_ns: int) -> Table
     found: dict[tuple[object, int, int], list[int]] = {}
     used = set[int]()
     for source in sources(query, hourly=False):
-        sql = (
-            f"SELECT b.session, b.line, b.attribution, {source.hour}, b.cost_hi IS NOT NULL, coalesce(b.cost_hi, 0),"
-            f" coalesce(b.cost_lo, 0), b.total_tokens {source.joined()}"
-        )
+        if top is None:
+            # Parts are stored by attribution and line, so adding up by them needs no sorting.
+            line, by = ("min(b.line)", "") if grouping.one_line else ("b.line", ", b.line")
+            sql = (
+                f"SELECT 0, {line}, b.attribution, max({source.hour}), count(b.cost_hi), coalesce(sum(b.cost_hi), 0),"
+                f" coalesce(sum(b.cost_lo), 0), sum(b.total_tokens) {source.joined()} GROUP BY b.attribution{by}"
+            )
+        else:
+            sql = (
+                f"SELECT b.session, b.line, b.attribution, {source.hour}, b.cost_hi IS NOT NULL,"
+                f" coalesce(b.cost_hi, 0), coalesce(b.cost_lo, 0), b.total_tokens {source.joined()}"
+            )
         for session, line, attribution, *sums in database.stream(sql, source.parameters):
             used.add(line)
             key = 0 if top is None else top(session, session), lines[line], attributions[attribution]
@@ -336,7 +344,7 @@ def _by_cost(database: Database, query: Query, limit: int, now_ns: int) -> Table
         chosen = Chosen(attributions=keys)
     if len(keys) > MOST:
         return None
-    page = _table(database, query, chosen).page(now_ns, limit)
+    page = _table(database, query, chosen, grouping).page(now_ns, limit)
     still = sum(sums[0] > final for sums in found.values())
     return TablePage(page.rows, len(found), still, grouping.connections(used))
 
@@ -360,7 +368,7 @@ def _ranked(database: Database, query: Query, grouping: Grouping, limit: int, no
     )
     if limit > MOST or (len(top) > limit and top[limit][1:] == top[limit - 1][1:]):
         return None
-    page = _table(database, query, Chosen(keys={int(row[0]) for row in top[:limit]})).page(now_ns, limit)
+    page = _table(database, query, Chosen(keys={int(row[0]) for row in top[:limit]}), grouping).page(now_ns, limit)
     total, still, used = 0, 0, set[int]()
     for number, rows, growing in database.rows(
         f"SELECT {line}, count(*), sum(CASE WHEN b.last_hour > ? THEN 1 ELSE 0 END) {table} GROUP BY 1",
