@@ -35,9 +35,10 @@ DIALECT = Dialect(
         " ELSE abs(-9223372036854775807 - 1) END",
         "printf": "printf",
         # The shortest decimal of an amount without its sign.
-        "usd": "rtrim(rtrim(CASE WHEN $hi < 0 THEN printf('%d.%03d%09d', (-$hi - ($lo > 0)) / 1000,"
-        " (-$hi - ($lo > 0)) % 1000, (1000000000 - $lo) % 1000000000)"
-        " ELSE printf('%d.%03d%09d', $hi / 1000, $hi % 1000, $lo) END, '0'), '.')",
+        "usd": "CASE WHEN $lo = 0 AND $hi % 1000 = 0 THEN abs($hi / 1000)"
+        " WHEN $hi >= 0 THEN rtrim(printf('%d.%03d%09d', $hi / 1000, $hi % 1000, $lo), '0')"
+        " ELSE rtrim(printf('%d.%03d%09d', (-$hi - ($lo > 0)) / 1000, (-$hi - ($lo > 0)) % 1000,"
+        " (1000000000 - $lo) % 1000000000), '0') END",
     },
 )
 FILE = "ledger.db"

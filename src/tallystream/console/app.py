@@ -143,7 +143,7 @@ class ConsoleApp:
 
     async def _openai(self, request: web.Request) -> models.BilledDays:
         asked = params.read(params.OpenAIParams, request.query)
-        return await self._read(lambda sight: build.openai_days(sight, asked.days))
+        return await self._read(lambda sight: build.openai_days(sight, asked.days, asked.day))
 
     async def _bills(self, request: web.Request) -> bills.BillDays:
         asked = params.read(params.BillParams, request.query)

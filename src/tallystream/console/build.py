@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from fractions import Fraction
+from itertools import groupby
 from typing import Any
 
 import orjson
@@ -14,6 +16,7 @@ from tallystream.agents.ledger.queries import family
 from tallystream.agents.ledger.queries import sessions as session_queries
 from tallystream.agents.ledger.store.database import Database
 from tallystream.agents.pricing.book import Book
+from tallystream.agents.reconciliation import decimals
 from tallystream.console import models
 from tallystream.console.coverage import SessionCoverage, session_coverages
 from tallystream.schemas.errors import Reason
@@ -27,6 +30,8 @@ PAGE = 50
 MOST_BUCKETS = 500
 MATCHING = 10_000
 SILENT = timedelta(minutes=5)
+POLLED = timedelta(days=1)
+"""A provider whose numbers were fetched within it is polled, wherever its key is set."""
 _KINDS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output")
 _MILLION = 1_000_000
 
@@ -245,7 +250,7 @@ def _product(row: session_queries.BucketRow, prices: Sequence[int], fee: int) ->
 
 
 def connections(sight: Sight, *, openai: bool, anthropic: bool) -> models.ConnectionList:
-    """Return all connections with what was received from them. `openai`, `anthropic`: whether they are polled."""
+    """Return all connections with what was received from them. `openai`, `anthropic`: their keys are set here."""
     database, now = sight.database, utc(sight.now_ns)
     synced = queries.synced(database)
     first = sight.hour - sight.hour % DAY - 29 * DAY
@@ -283,9 +288,11 @@ def connections(sight: Sight, *, openai: bool, anthropic: bool) -> models.Connec
         openai=openai,
         billing=[
             models.BillingProvider(
-                provider=name, polled=polled, last_synced_at=_short(bills[name]) if name in bills else None
+                provider=name,
+                polled=here or (name in bills and now - _time(bills[name]) < POLLED),
+                last_synced_at=_short(bills[name]) if name in bills else None,
             )
-            for name, polled in billed
+            for name, here in billed
         ],
     )
 
@@ -326,8 +333,8 @@ def dead_letters(sight: Sight, reason: str | None, after: str | None) -> models.
     )
 
 
-def openai_days(sight: Sight, days: int = 60) -> models.BilledDays:
-    """Return OpenAI's own numbers of the last days, and our numbers for its models."""
+def openai_days(sight: Sight, days: int = 60, only: str | None = None) -> models.BilledDays:
+    """Return OpenAI's own numbers of the last days, and our numbers for its models; models of the day `only`."""
     first = sight.hour - sight.hour % DAY - (days - 1) * DAY
     since = hour_iso(first)[:10]
     billed, used = queries.openai_days(sight.database, since)
@@ -345,12 +352,26 @@ def openai_days(sight: Sight, days: int = 60) -> models.BilledDays:
         day(row).billed[row[3]] = f"{row[4]:f}" if not isinstance(row[4], str) else row[4]
     for row in used:
         day(row).used.setdefault(row[3], {})[row[4]] = int(row[5])
-    seen = queries.seen_by_day(sight.database, "openai", first, sight.hour)
+    costs = queries.seen_by_day(sight.database, "openai", first, sight.hour)
+    seen = {hour_iso(at * DAY)[:10]: usd(cost) for at, cost in costs.items()}
+    ordered = sorted(found.values(), key=lambda one: (one.day, one.model or "", one.project_id or ""), reverse=True)
     return models.BilledDays(
         as_of=sight.as_of,
-        days=sorted(found.values(), key=lambda one: (one.day, one.model or "", one.project_id or ""), reverse=True),
-        seen={hour_iso(at * DAY)[:10]: usd(cost) for at, cost in seen.items()},
+        sums=[
+            models.BilledDaySum(day=at, billed=_by_resource(ones), seen_usd=seen.get(at))
+            for at, ones in groupby(ordered, lambda one: one.day)
+        ],
+        days=[one for one in ordered if only is None or one.day == only],
+        seen=seen,
     )
+
+
+def _by_resource(ones: Iterable[models.BilledDayModel]) -> dict[str, str]:
+    sums: dict[str, Fraction] = {}
+    for one in ones:
+        for resource, billed in one.billed.items():
+            sums[resource] = sums.get(resource, Fraction(0)) + Fraction(billed)
+    return {resource: decimals.text(billed) for resource, billed in sorted(sums.items())}
 
 
 def _time(text: str) -> datetime:

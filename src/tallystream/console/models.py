@@ -209,7 +209,7 @@ class BillingProvider(BaseModel):
 
     provider: Billed
     polled: bool
-    """Whether a key to poll it is set."""
+    """Whether a key to poll it is set here, or a poller elsewhere has fetched its numbers within a day."""
     last_synced_at: str | None
     """When the newest of its numbers was fetched."""
 
@@ -325,10 +325,21 @@ class BilledDayModel(BaseModel):
     """Numbers by resource and name."""
 
 
+class BilledDaySum(BaseModel):
+    """What OpenAI billed for one day, next to our cost of its models."""
+
+    day: str
+    billed: dict[str, str]
+    """Dollars by resource, summed over models and projects."""
+    seen_usd: str | None
+
+
 class BilledDays(BaseModel):
     """OpenAI's own numbers next to ours."""
 
     as_of: str
+    sums: list[BilledDaySum]
+    """The newest day first."""
     days: list[BilledDayModel]
     seen: dict[str, str | None]
     """Our cost of OpenAI's models, by day."""

@@ -126,9 +126,13 @@ class HealthParams(FormatParams):
 
 
 class OpenAIParams(FormatParams):
-    """How many days."""
+    """How many days, and of which one the models are listed."""
 
     days: int = Field(default=60, ge=1, le=400)
+    day: str | None = Field(default=None, pattern=r"^\d{4}-\d{2}-\d{2}$")
+    """Only this UTC day's models; by default those of all days."""
+    table: Literal["days", "sums"] = "days"
+    """Which table, as CSV."""
 
 
 def read(model: type[Params], query: Mapping[str, str]) -> Params:

@@ -44,7 +44,7 @@ def tables(answer: BaseModel) -> Mapping[str, Iterable[Mapping[str, Any]]]:
             "deadletters": _rows(answer.dead_letters),
         }
     found: dict[str, Iterable[Mapping[str, Any]]] = {}
-    for name in ("rows", "days", "connections", "billing", "components", "reasons", "causes", "findings"):
+    for name in ("rows", "days", "connections", "billing", "components", "reasons", "causes", "findings", "sums"):
         if isinstance(value := getattr(answer, name, None), list):
             found[name] = _rows(value)
     return found or {"rows": []}
