@@ -38,6 +38,8 @@ from tallystream.schemas.hours import hour_iso, last_final_hour
 
 MOST = 2_000
 """Maximum number of sessions or attributions that are read one by one; beyond it, the complete table is."""
+FEW = 2_000
+"""Up to so many groups of attributions the complete table takes no longer than its first rows."""
 _SESSIONS = ("connection_id", "client", "session_id", "model", "service_tier")
 _SESSION_HOURS = ("connection_id", "client", "session_id", "hour", "model", "service_tier")
 
@@ -62,15 +64,20 @@ class FirstRows:
         return self._totals
 
 
-def first_rows(database: Database, query: Query, limit: int, now_ns: int) -> FirstRows | Table | None:
-    """Return the first `limit` (above 0) rows, or the complete table; None when that is the better way.
+def first_rows(
+    database: Database, query: Query, limit: int, now_ns: int, *, few: int = FEW
+) -> FirstRows | Table | None:
+    """Return the first `limit` (above 0) rows, or the complete table; None when that is the better way. A table by
+    attributions is read completely if they make at most `few` groups.
 
     Call it within `reading`. Sessions that a filter names are few, and so are the rows of models, teams and the like.
     """
     if query.session is not None:
         return None
-    read = _by_hour if "hour" in query.dimensions else _by_cost
-    page = read(database, query, limit, now_ns)
+    if "hour" in query.dimensions:
+        page: TablePage | Table | None = _by_hour(database, query, limit, now_ns)
+    else:
+        page = _by_cost(database, query, limit, now_ns, few)
     if page is None or isinstance(page, Table):
         return page
     asked = replace(query, tree=None)
@@ -296,14 +303,14 @@ def _of_all_sessions(database: Database, query: Query, limit: int, now_ns: int) 
     return TablePage(list(table.rows(now_ns)), int(total), int(still), _connections(database))
 
 
-def _by_cost(database: Database, query: Query, limit: int, now_ns: int) -> TablePage | Table | None:
+def _by_cost(database: Database, query: Query, limit: int, now_ns: int, few: int) -> TablePage | Table | None:
     if not query.by and query.tree is None and query.dimensions == _SESSIONS and not query.filtered:
         return _of_all_sessions(database, query, limit, now_ns)
     final = last_final_hour(now_ns)
     single = "session_id" in query.dimensions
     grouping = Grouping(database, Table(query).dimensions)
     lines, attributions = grouping.lines, grouping.attributions
-    if not single and len(set(attributions.values())) <= MOST:
+    if not single and len(set(attributions.values())) <= few:
         return cost_table(database, query, grouping)
     heads = _Heads(database, query) if single else None
     if heads is not None and not heads.heads and (page := _ranked(database, query, grouping, limit, now_ns)):

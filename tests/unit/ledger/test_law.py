@@ -16,7 +16,7 @@ from tallystream.agents.ledger.apply import Writer
 from tallystream.agents.ledger.queries.cost import cost_table
 from tallystream.agents.ledger.queries.cost_lines import CostLines
 from tallystream.agents.ledger.queries.coverage import AFTER_ALL, CoverageRange, witnessed_hours
-from tallystream.agents.ledger.queries.first_rows import first_rows
+from tallystream.agents.ledger.queries.first_rows import FEW, first_rows
 from tallystream.agents.ledger.store.database import Database
 from tallystream.agents.session_tree import SessionTree
 from tallystream.cli.output.cost_lines import write_lines
@@ -59,7 +59,8 @@ def check(database: Database, history: History, query: Query) -> None:
     with database.reading():
         witnessed = list(witnessed_hours(database, CoverageRange(0, AFTER_ALL, hourly=False)))
         found = cost_table(database, query)
-        shown = [(asked, first_rows(database, asked, 3, NOW)) for asked in (query, people(query))]
+        ways = [(asked, few) for asked in (query, people(query)) for few in (0, FEW)]
+        shown = [(asked, first_rows(database, asked, 3, NOW, few=few)) for asked, few in ways]
     want = expected(history, query, witnessed)
     assert list(found.rows(NOW)) == list(want.rows(NOW))
     assert found.totals(NOW) == want.totals(NOW)

@@ -42,6 +42,8 @@ class _Lines:
     """Rows with their names; subclasses know how a format writes them."""
 
     form: LineForm
+    end = ""
+    """Ends a row."""
 
     def __init__(self, database: Database, lines: CostLines) -> None:
         query = lines.query
@@ -57,17 +59,16 @@ class _Lines:
         of_attribution = _Kept(
             lambda number: self._of_attribution(self._attributions[number] if self._single else None)
         )
-        hours, sessions = _Kept(self._hour), self._sessions
-        end, hour_text = self._share(None) if self._shares else "", ""
+        sessions = self._sessions
+        hours = _Kept(self._hour if self._hourly else lambda _: "")
+        end = (self._share(None) if self._shares else "") + self.end
         for line, attribution, session, hour, _, _, _, first, second, third in self._rows:
-            if self._hourly:
-                hour_text = hours[hour]
             if self._seen:
                 one = self._seen.get((self._lines[line][0], self._sessions[session]))
-                end = self._share(None if one is None else seen_share([one]))
+                end = self._share(None if one is None else seen_share([one])) + self.end
             head, middle, book = of_line[line]
             yield (
-                f"{head}{self._name(sessions.get(session))}{hour_text}{middle}{first}{book}{second}"
+                f"{head}{self._name(sessions.get(session))}{hours[hour]}{middle}{first}{book}{second}"
                 f"{of_attribution[attribution]}{third}{end}"
             )
 
@@ -104,8 +105,7 @@ class _JsonLines(_Lines):
         "null", '"', "-",
     )  # fmt: skip
 
-    def texts(self) -> Iterator[str]:
-        return (text + "}" for text in super().texts())
+    end = "}"
 
     def _of_line(self, names: Sequence[str | None]) -> tuple[str, str, str]:
         said = [f'"{name}":{self._name(value)},' for name, value in zip(OF_LINE, names, strict=True)]
