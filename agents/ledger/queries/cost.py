@@ -151,9 +151,9 @@ def sessions_by(
     for hour, sessions in rows.read():
         seen.setdefault(hour, set()).update(sessions)
     found = Counter[tuple[Any, ...]]()
-    for hour, sessions in seen.items():
+    for hour, different in seen.items():
         # Many of them are in one key, unless it names the session.
-        groups = Counter(sessions) if rows.named else Counter(map(rows.of_both.__rmod__, sessions))
+        groups = Counter(different) if rows.named else Counter(map(rows.of_both.__rmod__, different))
         for one, number in groups.items():
             found[rows.key(hour, one)] += number
     return found
