@@ -26,13 +26,13 @@ class LedgerProcess:
         self.port = pick()
         data_dir.mkdir(parents=True, exist_ok=True)
         self.log = data_dir.parent / f"{data_dir.name}-ledger-{self.port}.log"
-        self._environment = {k: v for k, v in os.environ.items() if not k.startswith("TALLYSTREAM_")} | {
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("TALLYSTREAM_")} | {
             "TALLYSTREAM_PREFIX": topics.prefix,
             "TALLYSTREAM_PARTITIONS": str(topics.partitions),
             "PYTHONPATH": str(SRC),
         }
         if url is not None:
-            self._environment["TALLYSTREAM_LEDGER"] = url
+            self.environment["TALLYSTREAM_LEDGER"] = url
         argv = ["ledger", "--kafka", kafka.bootstrap, "--data-dir", str(data_dir), "--ops-port", str(self.port)]
         self._argv = [sys.executable, "-m", "tallystream", *argv]
         self.process: subprocess.Popen[bytes] | None = None
@@ -40,7 +40,7 @@ class LedgerProcess:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self._argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
+                self._argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment
             )
 
     def said(self) -> str:

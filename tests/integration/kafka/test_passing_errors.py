@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 import pytest
+from tests.support.topics import produce
 
 from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.connections.registry import Connections
@@ -17,6 +18,7 @@ from tallystream.streams.kafka.reader import partitions_of
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topic_setup import ensure
 from tallystream.streams.kafka.topics import Topics
+from tallystream.streams.topic_ends import topic_ends
 
 pytestmark = pytest.mark.kafka
 
@@ -91,6 +93,19 @@ async def test_identity_is_read_though_the_broker_loses_connections(kafka: Kafka
         found = await read_identity(proxy.kafka, prefix, [topics.usage.name])
     assert found == await read_identity(kafka, prefix, [topics.usage.name])
     assert found.topic_ids[topics.usage.name]
+
+
+async def test_ends_are_read_though_the_broker_loses_connections(kafka: KafkaSettings, prefix: str) -> None:
+    topics = Topics(prefix, 3)
+    usage, rows = topics.usage.name, topics.session_hour_rows.name
+    await ensure(kafka, (topics.usage, topics.session_hour_rows))
+    await produce(kafka, usage, [(b"k", b"v", partition) for partition in (0, 0, 2)])
+    async with losing(kafka, 2) as proxy:
+        identity, ends = await topic_ends(proxy.kafka, prefix, [usage, rows, f"{prefix}.missing"], {usage})
+    assert ends == {(usage, 0): 2, (usage, 1): 0, (usage, 2): 1}
+    assert identity == await read_identity(kafka, prefix, [usage, rows])
+    identity, ends = await topic_ends(kafka, prefix, [f"{prefix}.missing"], {f"{prefix}.missing"})
+    assert (identity.topic_ids, ends) == ({}, {})
 
 
 async def test_broker_that_goes_on_losing_connections_is_reported_in_time(kafka: KafkaSettings, prefix: str) -> None:

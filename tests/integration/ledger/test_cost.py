@@ -6,6 +6,8 @@ import asyncio
 import csv
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -80,6 +82,23 @@ def test_cost_reads_the_topics_while_the_ledger_is_behind(
     write(kafka, topics, [row("s3", HOUR0, [0, 4], [bucket("m3", 5)])])
     models = {one["model"]: one["requests"] for one in cli("cost", "models", "--json").document["rows"]}
     assert models == {"m1": 3, "=m2": 1, "m3": 1}
+
+
+def test_cost_imports_only_what_the_ledger_needs(kafka: KafkaSettings, ledger: LedgerProcess, tmp_path: Path) -> None:
+    """They take longer to import than the ledger to answer."""
+    argv = ["cost", "models", "--kafka", kafka.bootstrap, "--data-dir", str(tmp_path)]
+    program = (
+        f"import sys, tallystream.cli as cli\ntry:\n    cli.main({argv})\nexcept SystemExit as ended:\n"
+        "    print('\\n'.join(sys.modules), file=sys.stderr); raise"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=ledger.environment
+    )
+    assert "=m2" in done.stdout
+    imported = set(done.stderr.split())
+    assert "tallystream.agents.ledger.queries.cost" in imported
+    slow = {"aiohttp", "faust", "filelock", "opentelemetry", "psycopg", "rich.progress", "structlog"}
+    assert slow & imported == set()
 
 
 def test_cost_reads_the_topics_if_the_ledger_cannot_store_a_row(
