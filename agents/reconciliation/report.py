@@ -179,7 +179,8 @@ def notes(statements: Iterable[Statement], sums: ReportTotals) -> list[str]:
             f" estimates: {'; '.join(sorted(waiting))[:300]}."
         )
     if moving := sums.states.get("open", 0) + sums.states.get("provisional", 0):
-        out.append(f"{_statements(moving, 'may', 'may')} still change. As of {sums.as_of}.")
+        as_of = f" As of {sums.as_of[:19]}Z." if sums.as_of else ""
+        out.append(f"{_statements(moving, 'may', 'may')} still change.{as_of}")
     for one in statements:
         if one["restated"] is not None:
             out.append(
