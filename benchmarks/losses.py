@@ -231,7 +231,8 @@ def main() -> None:
     text = "\n".join(lines)
     print(text)
     if given.report:
-        when = f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, Collector {VERSION}, {CLIENTS} connections."
+        versions = f"Python {platform.python_version()}, Collector {VERSION}"
+        when = f"{datetime.now(UTC):%Y-%m-%d}, {versions}, {CLIENTS} connections."
         replace_section(given.report, "losses", f"{when}\n\n{text}\n")
 
 
