@@ -22,7 +22,7 @@ from tallystream.cli.output import encoding
 from tallystream.schemas.compiled import COMPILED
 from tallystream.schemas.errors import TallystreamError
 
-__all__ = ["build", "main"]
+__all__ = ["MODULES", "build", "main"]
 
 MODULES: Mapping[str, tuple[str, ...]] = {
     "lifecycle": ("up", "status", "down"),
