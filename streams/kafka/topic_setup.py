@@ -70,6 +70,30 @@ async def ensure(
         raise unreachable(kafka, exc, "let us create its topics") from exc
 
 
+class TopicCheck:
+    """`ensure` for a process that begins its work again after an outage: call it at each beginning.
+
+    It is strict until it has succeeded once. After that the process has written, and a setting that was changed while
+    it ran must not stop it.
+    """
+
+    def __init__(self, kafka: KafkaSettings, specs: tuple[TopicSpec, ...]) -> None:
+        self._kafka = kafka
+        self._specs = specs
+        self._passed = False
+
+    async def __call__(self) -> None:
+        """Do what `ensure` does.
+
+        Raises:
+            UnfitError: an existing topic has a different partition count or, the first time, configuration.
+            UnreachableError: Kafka did not answer.
+
+        """
+        await ensure(self._kafka, self._specs, strict=not self._passed)
+        self._passed = True
+
+
 async def _ensure(
     admin: AIOKafkaAdminClient, kafka: KafkaSettings, specs: tuple[TopicSpec, ...], strict: bool, created: set[str]
 ) -> None:

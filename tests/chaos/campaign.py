@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.chaos import companions, leaders, mishaps, moves, prices, surroundings  # noqa: F401 - they add their kinds
 from tests.chaos.cluster import Cluster
+from tests.chaos.ends import say
 from tests.chaos.faults import KINDS, Blow, Ring
 from tests.chaos.load import Fleet, Fleetwise
 from tests.chaos.oracle import Verdict, judge
@@ -104,8 +103,3 @@ def run(
         outcome.verdict = judge(ring, outcome.blows, fleets, never)
     say(f"{Counter(b.kind for b in outcome.blows)}\n{outcome.verdict.figures}\n{outcome.verdict}")
     return outcome
-
-
-def say(text: str) -> None:
-    sys.stdout.write(f"{datetime.now(UTC):%H:%M:%S} {text}\n")
-    sys.stdout.flush()

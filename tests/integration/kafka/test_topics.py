@@ -18,7 +18,7 @@ from tallystream.schemas.errors import UnfitError
 from tallystream.streams.embedded.jars import java
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topic_setup import ensure, settings_of
+from tallystream.streams.kafka.topic_setup import TopicCheck, ensure, settings_of
 from tallystream.streams.kafka.topics import Topics
 
 pytestmark = pytest.mark.kafka
@@ -69,6 +69,19 @@ async def test_rows_are_accepted_by_a_broker_whose_clock_is_behind(kafka: KafkaS
         await until(refused, "the broker applies its default")  # some time after it has confirmed it
         await ensure(kafka, (rows,))
         await until(accepted, "the broker applies our setting")
+
+
+async def test_setting_that_changes_while_a_process_runs_stops_only_the_next_process(
+    kafka: KafkaSettings, prefix: str
+) -> None:
+    """It begins its work again after each outage of Kafka."""
+    usage = Topics(prefix, 2).usage
+    check = TopicCheck(kafka, (usage,))
+    await check()
+    await alter(kafka, usage.name, **{**usage.creation(1), "max.message.bytes": "10"})
+    await check()
+    with pytest.raises(UnfitError, match=r"max\.message\.bytes"):
+        await TopicCheck(kafka, (usage,))()
 
 
 @pytest.mark.parametrize(

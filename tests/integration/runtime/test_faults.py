@@ -63,6 +63,22 @@ async def test_missing_batches_are_read_again(rig: Rig) -> None:
     await rig.verify()
 
 
+async def test_records_lost_in_the_middle_of_a_fetch_are_read_again(rig: Rig) -> None:
+    """As faust-streaming 751 loses them when a topic's buffer is replaced; meanwhile a worker joins and leaves."""
+    async with rig.seats("a", tear_every=3) as (seat,):
+        await rig.owned(seat)
+        async with rig.load(800):
+            other = rig.start("b", tear_every=2)
+            await rig.owned(seat, other)
+            await rig.until(
+                lambda: all(worker.status()["repairs"] > 1 for worker in (seat.worker, other)), "repairs are counted"
+            )
+            assert await rig.terminate(other) == 0
+            await rig.owned(seat)
+        await rig.caught_up()
+    await rig.verify()
+
+
 async def test_gap_at_the_end_is_detected_without_later_records(rig: Rig) -> None:
     worker = rig.start(drop_first=1)
     async with rig.producer() as producer:
