@@ -26,7 +26,7 @@ LONG = {
     "broker-slow": 3, "everything": 5, "sigterm": 3, "disk-spool": 3, "disk-store": 3, "changelog-refuses": 3,
     "poison": 2, "power-cut": 4, "store-swapped": 4, "spool-held": 2, "disk-start": 2,
     "broker-clock": 2, "two-gateways": 2, "price-book": 3, "eviction": 2,
-    "reprice": 3, "moved": 3, "companions": 4,
+    "reprice": 3, "moved": 3, "companions": 4, "disk-companions": 2,
 }  # fmt: skip
 SHAPING = {"brokers", "kinds", "workers", "rate", "agents", "requests", "seed"}
 """Options that change what a run does; the others only say where to write the results."""

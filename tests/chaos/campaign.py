@@ -19,10 +19,10 @@ from tests.support.waiting import eventually
 
 from tallystream.schemas.errors import Reason
 
-NEEDS_SMALL_DISK = {"disk-spool", "disk-store", "disk-start"}
+NEEDS_SMALL_DISK = {"disk-spool", "disk-store", "disk-start", "disk-companions"}
 NEEDS_PROXY = {"latency", "resets"}
 NEEDS_CLOCK = {"broker-clock"}
-NEEDS_ALL_PARTS = {"sigterm", "poison", "companions"}
+NEEDS_ALL_PARTS = {"sigterm", "poison", "companions", "disk-companions"}
 NEEDS_BROKERS = {"leader", "leader-zombie", "two-leaders", "broker-rolling"}
 DISK_MB = 160
 ABSURD_NS = {Reason.FROM_THE_FUTURE: 3_439_756_800_000_000_000, Reason.NO_TIME: 7_258_118_400_000_000_000}
