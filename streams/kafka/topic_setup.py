@@ -2,7 +2,8 @@
 
 An existing topic with unsuitable settings stops the start: a wrong cleanup policy deletes cost data, and a changed
 partition count sends a session's events to another partition, whose state does not know the ids already counted. It is
-refused before anything is created with the same wrong setting.
+refused before anything is created with the same wrong setting. A count that an administrator has raised is none: see
+`_check_counts`.
 """
 
 from __future__ import annotations
@@ -194,15 +195,32 @@ async def _described(
         if led == set(names) or (late and there == set(names) and created <= led):
             break
         await asyncio.sleep(0.05)
+    _check_counts(specs, {name: len(found[name]["partitions"]) for name in names})
+    return {name: found[name]["partitions"] for name in names}
+
+
+def _check_counts(specs: tuple[TopicSpec, ...], counts: Mapping[str, int]) -> None:
+    """Check the partition counts.
+
+    A topic whose count was raised later is used as before: all writers name the partitions they write to, so those
+    beyond ours stay empty. That it was raised shows in the others, which were not; if all of them have another count,
+    our setting is the wrong one, and sessions would move to partitions that do not know their events.
+
+    Raises:
+        UnfitError: a topic has another count.
+
+    """
+    kept = any(spec.spread and counts[spec.name] == spec.partitions for spec in specs)
     for spec in specs:
-        count = len(found[spec.name]["partitions"])
-        if count != spec.partitions:
+        count = counts[spec.name]
+        if spec.spread and kept and count > spec.partitions:
+            log.warning("partitions_unused", topic=spec.name, partitions=count, used=spec.partitions)
+        elif count != spec.partitions:
             raise UnfitError(
                 f"topic {spec.name} has {count} partitions, we need {spec.partitions}",
                 "a partition count is fixed when the topic is created: set TALLYSTREAM_PARTITIONS to it,"
                 " or use another TALLYSTREAM_PREFIX",
             )
-    return {name: found[name]["partitions"] for name in names}
 
 
 async def _check(

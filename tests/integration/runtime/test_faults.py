@@ -7,8 +7,11 @@ import signal
 from pathlib import Path
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from tests.support.rig import Rig, Worker
 from tests.support.waiting import until
+
+from tallystream.streams.kafka.lifecycle import opened
 
 pytestmark = pytest.mark.kafka
 
@@ -85,6 +88,22 @@ async def test_gap_at_the_end_is_detected_without_later_records(rig: Rig) -> Non
         await rig.send(producer, 10)
     await rig.caught_up()
     await rig.until(lambda: worker.status()["tail_stalls"] > 0, "it is counted")
+    await rig.verify()
+
+
+async def test_partitions_added_to_the_source_change_nothing(rig: Rig) -> None:
+    """An administrator raises the count while two workers run, which are started again afterwards."""
+    async with rig.seats("a", "b") as (seat, other):
+        async with rig.load():
+            await rig.owned(seat, other)
+            async with opened(AIOKafkaAdminClient(**rig.kafka.client())) as admin:
+                await admin.create_partitions({rig.names.source: NewPartitions(total_count=rig.partitions + 3)})
+            for one in (seat, other):
+                one.worker.kill()
+                await rig.until(lambda one=one: one.exits, "it is started again")  # type: ignore[misc]
+            await rig.owned(seat, other)
+            await rig.until(lambda: all(one.worker.status()["ready"] for one in (seat, other)), "both are ready")
+        await rig.caught_up()
     await rig.verify()
 
 
