@@ -19,6 +19,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     KafkaError,
     LeaderNotAvailableError,
+    NodeNotReadyError,
     NotLeaderForPartitionError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
@@ -133,7 +134,7 @@ async def _replicas(admin: AIOKafkaAdminClient) -> int:
         UnreachableError: the cluster is configured for three or more brokers, but fewer are running.
 
     """
-    brokers = [broker["node_id"] for broker in (await admin.describe_cluster())["brokers"]]
+    brokers = await _brokers(admin)
     if len(brokers) >= REPLICAS:
         return REPLICAS
     meant = await _meant_for(admin, brokers)
@@ -146,9 +147,22 @@ async def _replicas(admin: AIOKafkaAdminClient) -> int:
     return 1
 
 
+async def _brokers(admin: AIOKafkaAdminClient) -> list[int]:
+    """Return the ids of the brokers, at least one.
+
+    Raises:
+        NodeNotReadyError: none is registered, for the one that answers has just started; it knows no topics, either.
+
+    """
+    found = [broker["node_id"] for broker in (await admin.describe_cluster())["brokers"]]
+    if not found:
+        raise NodeNotReadyError("the broker has just started, and is not registered yet")
+    return found
+
+
 async def _knows_future(admin: AIOKafkaAdminClient) -> bool:
     """Tell whether the brokers have the setting `topic_settings.FUTURE`; without the permission to ask, no."""
-    broker = (await admin.describe_cluster())["brokers"][0]["node_id"]
+    broker, *_ = await _brokers(admin)
     return f"log.{FUTURE}" in await settings_of(admin, ConfigResource(ConfigResourceType.BROKER, str(broker)))
 
 

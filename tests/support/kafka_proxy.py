@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from tallystream.streams.kafka.settings import KafkaSettings
 
-PRODUCE, LIST_OFFSETS = 0, 2
-"""Kafka's keys of two kinds of requests."""
+PRODUCE, LIST_OFFSETS, METADATA = 0, 2, 3
+"""Kafka's keys of some kinds of requests."""
 ANOTHER = 0.3
 """Seconds for which a refusal waits for a second request of the same connection."""
 _HEAD = struct.Struct(">hhih")
