@@ -24,6 +24,7 @@ from faust.types import TP
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import TopicSpec
 from tallystream.streams.runtime import Engine, Fold, Group, InputRecord, Partition, PublicRows
+from tallystream.streams.runtime.changelog import reserved
 from tallystream.streams.runtime.faust_backend import App, FoldTable, run
 from tallystream.streams.runtime.faust_backend.batches import BatchScheduler
 
@@ -179,6 +180,9 @@ class Counts(Fold):
                 PublicRows(self.names.deadletters, 0, letters, self.headers),
             ],
         )
+
+    def public_key(self, partition: Partition, topic: str, key: bytes) -> bytes | None:
+        return None if reserved(key) or topic != self.names.rows else key
 
     def is_current(self, partition: Partition, topic: str, key: bytes, row: bytes | None) -> bool:
         raw = partition.stored(key) if topic == self.names.rows else None

@@ -111,7 +111,15 @@ class FoldTable(faust.Table[bytes, bytes]):
     ) -> None:
         """Drop the in-memory state, and release the stores of revoked partitions."""
         self.engine.revoke_all()
-        self.engine.assign({tp.partition for tp in assigned if tp.topic == self.engine.source})
+        sources, logs = (
+            {tp.partition for tp in assigned if tp.topic == topic}
+            for topic in (self.engine.source, self.changelog_topic_name)
+        )
+        if sources != logs:
+            # Faust leaves out a topic that does not exist, and nothing would be counted, without a word.
+            gone = self.engine.source if logs - sources else self.changelog_topic_name
+            self.app.die(f"{gone} does not exist any more: it was deleted while this worker ran")
+        self.engine.assign(sources)
         for tp in revoked:
             if tp.topic == self.changelog_topic_name:
                 self.engine.store.drop(tp.partition)

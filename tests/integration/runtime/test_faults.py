@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from tests.support.rig import Rig, Worker
 from tests.support.waiting import until
 
+from tallystream.streams.identity import read_identity
 from tallystream.streams.kafka.lifecycle import opened
 
 pytestmark = pytest.mark.kafka
@@ -123,6 +124,40 @@ async def test_late_row_of_a_replaced_worker_is_overwritten(rig: Rig) -> None:
     await rig.caught_up()
     await rig.verify()
     await rig.until(lambda: worker.status()["late_writes"] > 0, "it is counted")
+
+
+async def test_rows_of_a_topic_that_was_deleted_are_written_again(rig: Rig) -> None:
+    """Once while nothing else is written, and once while no worker runs."""
+    worker = rig.start()
+    async with rig.producer() as producer:
+        await rig.send(producer, 300)
+    await rig.caught_up()
+
+    async def anew() -> None:
+        ids = await read_identity(rig.kafka, "", [rig.names.rows])
+        async with opened(AIOKafkaAdminClient(**rig.kafka.client())) as admin:
+            await admin.delete_topics([rig.names.rows])
+
+        async def created() -> bool:
+            await rig.create()
+            now = await read_identity(rig.kafka, "", [rig.names.rows])
+            return rig.names.rows in now.topic_ids and now.topic_ids != ids.topic_ids
+
+        await until(created, "it is created again")
+
+    async def complete() -> bool:
+        return await rig.public_rows(last=True) == dict(rig.truth)
+
+    await anew()
+    async with rig.producer() as producer:
+        await rig.send(producer, 1)  # notices it at once; without it, the next look at the topics' ends does
+    await rig.until(complete, "the rows are back")
+    assert await rig.terminate(worker) == 0
+    await anew()
+    assert await rig.public_rows() == {}
+    rig.start()
+    await rig.until(complete, "the rows are back")
+    await rig.verify()
 
 
 async def test_groups_of_many_record_batches_are_exact(rig: Rig) -> None:
