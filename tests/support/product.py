@@ -12,11 +12,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.support.waiting import eventually
+from tests.support.waiting import ANSWER, eventually
 
 from tallystream.streams.process import tcp_ports
 
 T = TypeVar("T")
+NO_LEDGER = 3
+"""Exit code of a command that finds no ledger to read."""
+READY, COMMAND = 240.0, 240.0
+"""Timeouts for failures in seconds: until `up` is ready, and for a command, also one that itself waits."""
 
 
 def free_port() -> int:
@@ -25,20 +29,23 @@ def free_port() -> int:
 
 
 class Product:
-    """`tallystream up` in its own data dir. `environment` adds `TALLYSTREAM_*`."""
+    """`tallystream up` in its own data dir. `environment` adds `TALLYSTREAM_*`.
+
+    Topics have fewer partitions than by default, because each start costs less then; `test_up.py` has the default.
+    """
 
     def __init__(self, data_dir: Path, environment: dict[str, str] | None = None) -> None:
         self.data_dir = data_dir
         self.port = free_port()
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("TALLYSTREAM_")}
-        self.environment |= environment or {}
+        self.environment |= {"TALLYSTREAM_PARTITIONS": "4"} | (environment or {})
         self.process: subprocess.Popen[bytes] | None = None
 
     def command(self, *args: str) -> list[str]:
         """Return the argv of a subcommand on this data dir."""
         return [sys.executable, "-m", "tallystream", *args, "--data-dir", str(self.data_dir)]
 
-    def up(self, *args: str, seconds: float = 90.0, prefix: Sequence[str] = ()) -> None:
+    def up(self, *args: str, seconds: float = READY, prefix: Sequence[str] = ()) -> None:
         """Start everything and wait until it is ready; `prefix` is put before the command."""
         log = (self.data_dir.parent / f"{self.data_dir.name}-up.log").open("ab")
         with log:
@@ -63,7 +70,7 @@ class Product:
         assert self.process is not None, "it was never started"
         self.process.send_signal(signal.SIGINT)
         try:
-            return self.process.wait(60)
+            return self.process.wait(ANSWER)
         finally:
             if self.process.poll() is None:
                 self.process.kill()
@@ -95,7 +102,7 @@ class Product:
         """Return the pid of a component's working process."""
         return next(int(c["pid"]) for c in self.run_file()["components"] if c["name"] == name)
 
-    def cli(self, *args: str, code: int = 0, seconds: float = 90.0) -> str:
+    def cli(self, *args: str, code: int = 0, seconds: float = COMMAND) -> str:
         """Run a subcommand, check its exit code and return its stdout."""
         done = subprocess.run(
             self.command(*args), capture_output=True, text=True, env=self.environment, timeout=seconds, check=False
@@ -103,9 +110,18 @@ class Product:
         assert done.returncode == code, f"{args} exited {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout
 
-    def json(self, *args: str, seconds: float = 90.0) -> Any:
+    def json(self, *args: str, seconds: float = COMMAND) -> Any:
         """Run a subcommand with --json and return the document."""
         return json.loads(self.cli(*args, "--json", seconds=seconds))
+
+    def sql(self, query: str) -> list[dict[str, Any]] | None:
+        """Return a query's rows; None while there is no ledger to read, because `up` does not wait for it."""
+        done = subprocess.run(
+            self.command("sql", query, "--json"), capture_output=True, text=True, env=self.environment,
+            timeout=COMMAND, check=False,
+        )  # fmt: skip
+        assert done.returncode in (0, NO_LEDGER), f"{query} exited {done.returncode}\n{done.stderr[-3000:]}"
+        return None if done.returncode else list(json.loads(done.stdout)["rows"])
 
 
 @contextlib.contextmanager

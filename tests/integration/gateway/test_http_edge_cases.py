@@ -17,7 +17,7 @@ from google.rpc.status_pb2 import Status
 from tests.integration.gateway.conftest import Deployment
 from tests.integration.gateway.test_http import JSON, PROTOBUF, body, usage
 from tests.support.gateway import INGEST_ID, config_of, connection, logs_path, running, write
-from tests.support.waiting import until
+from tests.support.waiting import ANSWER, until
 
 from tallystream.schemas.connections import Quota
 from tallystream.schemas.ingest import CONNECTION_HEADER, INGEST_PATH
@@ -45,10 +45,10 @@ def head(length: int | None, *lines: str, path: str = logs_path(), kind: str = "
 
 async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
     """Return status, headers and body of one answer."""
-    raw = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+    raw = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), ANSWER)
     first, *lines = raw.decode().strip().split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    content = await asyncio.wait_for(reader.readexactly(int(headers.get("content-length", 0))), 30)
+    content = await asyncio.wait_for(reader.readexactly(int(headers.get("content-length", 0))), ANSWER)
     return int(first.split()[1]), headers, content
 
 
@@ -80,7 +80,7 @@ async def test_client_waiting_for_100_continue_gets_it(gateway: Gateway, deploym
     async with connected(gateway) as (reader, writer):
         for number in range(2):
             writer.write(head(len(content), "Expect: 100-continue"))
-            interim = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+            interim = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), ANSWER)
             assert interim == b"HTTP/1.1 100 Continue\r\n\r\n", number
             writer.write(content)
             assert (await answer(reader))[0] == 200
@@ -146,7 +146,7 @@ async def test_half_closed_connection_gets_its_answer(gateway: Gateway, deployme
         writer.write(head(len(content)) + content)
         writer.write_eof()
         assert (await answer(reader))[0] == 200
-        assert await asyncio.wait_for(reader.read(), 30) == b""
+        assert await asyncio.wait_for(reader.read(), ANSWER) == b""
     assert len(await usage(deployment, "half")) == 1
 
 
