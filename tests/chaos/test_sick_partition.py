@@ -98,7 +98,7 @@ async def test_one_failing_partition_does_not_affect_the_others(
                 for partition in range(PARTITIONS):
                     await post(gateway, partition)
                 os.kill(cluster[2].pid, signal.SIGKILL)
-                for _ in range(12):
+                for _ in range(4):
                     await post(gateway, SICK)
                     await all_arrive(gateway)
                 await until(lambda: gateway.link.away == 1, "one partition is known to be away")

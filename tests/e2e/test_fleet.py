@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 import pytest
+from tests.support.files import files_in
 from tests.support.product import COMMAND, Product, product
 from tests.support.waiting import ANSWER, eventually
 
@@ -124,11 +125,9 @@ def test_mixed_fleet_is_exact_although_processes_are_killed_repeatedly(tmp_path:
         assert all(unpriced[client] < number / 4 for client, number in requests.items()), "what they send has a price"
         assert running.json("deadletters", "list")["deadletters"] == []
     secret = json.loads((tmp_path / "connection.json").read_text())["ingest_id"].encode()
-    for path in (tmp_path / "data").rglob("*"):
-        if path.is_file():
-            held = path.read_bytes()
-            assert secret not in held, f"{path} holds an ingest id"
-            assert CANARY.encode() not in held, f"{path} holds content of prompts or tools"
+    for path, held in files_in(tmp_path / "data"):
+        assert secret not in held, f"{path} holds an ingest id"
+        assert CANARY.encode() not in held, f"{path} holds content of prompts or tools"
 
 
 def test_demo_shows_exact_tables_and_exits_0(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.support.files import files_in
 from tests.support.product import Product, product
 from tests.support.secured import SecuredKafka
 from tests.support.tls import Authority
@@ -92,14 +93,6 @@ def sockets(pid: int) -> set[str]:
     return found
 
 
-def written(*places: Path) -> Iterator[tuple[Path, bytes]]:
-    """Yield every file of these places with its bytes: stores, spools, logs, Kafka's own segments."""
-    for place in places:
-        for path in [place, *place.rglob("*")]:
-            if path.is_file():
-                yield path, path.read_bytes()
-
-
 @pytest.mark.parametrize(("listener", "mechanism"), [("sasl", "SCRAM-SHA-512"), ("sasl", "PLAIN"), ("mutual", "none")])
 def test_rows_are_exact_over_tls_and_no_secret_is_written(
     broker: SecuredKafka, authority: Authority, tmp_path: Path, listener: str, mechanism: str
@@ -116,7 +109,7 @@ def test_rows_are_exact_over_tls_and_no_secret_is_written(
             "content of prompts or tools": CANARY,
         }
     searched = 0
-    for path, held in written(tmp_path / "data", tmp_path / "data-up.log", broker._dir / "log"):
+    for path, held in files_in(tmp_path / "data", tmp_path / "data-up.log", broker._dir / "log"):
         searched += len(held)
         for what, secret in secrets.items():
             assert secret.encode() not in held, f"{path} holds {what}"

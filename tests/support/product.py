@@ -8,15 +8,18 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.support.waiting import ANSWER, eventually
+from tests.support.waiting import eventually
 
 from tallystream.streams.process import tcp_ports
 
 T = TypeVar("T")
+KEPT = 1800.0
+"""Seconds for which the ports of a product are nobody else's."""
 NO_LEDGER = 3
 """Exit code of a command that finds no ledger to read."""
 READY, COMMAND = 240.0, 240.0
@@ -24,21 +27,29 @@ READY, COMMAND = 240.0, 240.0
 
 
 def free_port() -> int:
-    """Return a free TCP port with a free one below it (gRPC's)."""
-    return next(port for port in iter(tcp_ports.pick, None) if tcp_ports.is_free(port - 1))
+    """Return a free TCP port between two free ones, for gRPC and the console.
+
+    No other process of ours picks the three for so long that a test can stop what listens there, and start it again.
+    """
+    while True:
+        port = tcp_ports.pick()
+        three = (port, port - 1, port + 1)
+        if all(tcp_ports.reserve(one) and tcp_ports.is_free(one) for one in three[1:]):
+            later = time.time() + KEPT
+            for one in three:
+                with contextlib.suppress(OSError):  # where files cannot be made, nothing is reserved
+                    os.utime(tcp_ports.reservation(one), (later, later))
+            return port
 
 
 class Product:
-    """`tallystream up` in its own data dir. `environment` adds `TALLYSTREAM_*`.
-
-    Topics have fewer partitions than by default, because each start costs less then; `test_up.py` has the default.
-    """
+    """`tallystream up` in its own data dir. `environment` adds `TALLYSTREAM_*`."""
 
     def __init__(self, data_dir: Path, environment: dict[str, str] | None = None) -> None:
         self.data_dir = data_dir
         self.port = free_port()
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("TALLYSTREAM_")}
-        self.environment |= {"TALLYSTREAM_PARTITIONS": "4"} | (environment or {})
+        self.environment |= environment or {}
         self.process: subprocess.Popen[bytes] | None = None
 
     def command(self, *args: str) -> list[str]:
@@ -70,7 +81,7 @@ class Product:
         assert self.process is not None, "it was never started"
         self.process.send_signal(signal.SIGINT)
         try:
-            return self.process.wait(ANSWER)
+            return self.process.wait(COMMAND)
         finally:
             if self.process.poll() is None:
                 self.process.kill()

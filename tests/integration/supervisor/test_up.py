@@ -62,7 +62,6 @@ def refused(product: Product, *args: str) -> str:
 
 def test_up_keeps_everything_running_until_down(tmp_path: Path) -> None:
     product = Product(tmp_path / "donn\xe9es")
-    del product.environment["TALLYSTREAM_PARTITIONS"]
     product.environment |= {"LC_ALL": "C", "TALLYSTREAM_OPENAI_PROXY": SECRET, "TALLYSTREAM_PORT_PROXY": SECRET}
     try:
         product.up()
