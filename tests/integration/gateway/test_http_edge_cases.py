@@ -162,13 +162,13 @@ async def test_incomplete_body_gets_an_error_answer(gateway: Gateway) -> None:
 
 async def test_slow_but_steady_upload_is_accepted(deployment: Deployment, tmp_path: Path) -> None:
     content = body("slow")
-    config = config_of(deployment.kafka, deployment.prefix, tmp_path, body_timeout=1.0)
+    config = config_of(deployment.kafka, deployment.prefix, tmp_path, body_timeout=2.0)
     async with running(config) as own, connected(own) as (reader, writer):
         writer.write(head(len(content)))
         step = len(content) // 12
         for start in range(0, len(content), step):
             writer.write(content[start : start + step])
-            await asyncio.sleep(0.2)  # longer in total than the allowed pause
+            await asyncio.sleep(0.25)  # longer in total than the allowed pause
         assert (await answer(reader))[0] == 200
     assert len(await usage(deployment, "slow")) == 1
 
