@@ -37,7 +37,7 @@ SPOOLS_SOON = MappingProxyType({"ack_timeout": 0.25, "ack_timeout_max": 1.0})
 """Settings of a gateway that spools as early as the product does."""
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PARTITIONS = 3
-"""Of each topic. The product's default is 12, and a broker that keeps the topics of all tests is slower with more."""
+"""Of each topic. The default is 12, and a broker that keeps the topics of all tests is slower with more."""
 
 
 def connection(provider: Provider = "codex", *ids: str, **fields: Any) -> Connection:
@@ -115,7 +115,6 @@ class GatewayProcess:
         self._kafka = kafka
         self._environment = {k: v for k, v in os.environ.items() if not k.startswith("TALLYSTREAM_")} | {
             "TALLYSTREAM_PREFIX": prefix,
-            "TALLYSTREAM_PARTITIONS": str(PARTITIONS),
             "TALLYSTREAM_USER_KEY": "key of the tests",
             **environment,
         }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from tests.support.gateway import BEARER, NOW, PARTITIONS, config_of, connection, running, write
+from tests.support.gateway import BEARER, NOW, PARTITIONS, GatewayProcess, config_of, connection, running, write
 from tests.support.open_kafka import OpenKafka
 
 from tallystream.schemas.connections import hash_secret
@@ -30,6 +30,10 @@ class Deployment:
 
     kafka: KafkaSettings
     prefix: str
+
+    def process(self, directory: Path) -> GatewayProcess:
+        """Return a gateway in a process of its own, not started."""
+        return GatewayProcess(self.kafka, self.prefix, directory, TALLYSTREAM_PARTITIONS=str(PARTITIONS))
 
     @property
     def topics(self) -> Topics:

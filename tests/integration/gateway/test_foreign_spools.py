@@ -18,7 +18,6 @@ from tests.support.gateway import (
     INGEST_ID,
     PARTITIONS,
     SPOOLS_SOON,
-    GatewayProcess,
     config_of,
     connection,
     event_ids,
@@ -64,7 +63,7 @@ async def met(config: GatewayConfig) -> None:
 async def test_restart_with_a_locked_spool_loses_nothing(
     broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    process = GatewayProcess(own.kafka, own.prefix, tmp_path / "data")
+    process = own.process(tmp_path / "data")
     process.start()
     try:
         await until(process.ready, "the gateway is ready")

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -41,7 +42,7 @@ pytestmark = pytest.mark.kafka
 
 @pytest.fixture
 def process(own: Deployment, tmp_path: Path) -> Iterator[GatewayProcess]:
-    one = GatewayProcess(own.kafka, own.prefix, tmp_path / "data")
+    one = own.process(tmp_path / "data")
     one.start()
     yield one
     one.end()
@@ -261,7 +262,7 @@ async def test_gateway_creates_missing_topics(
     broker: EmbeddedKafka, own: Deployment, prefix: str, tmp_path: Path
 ) -> None:
     del broker
-    process = GatewayProcess(own.kafka, prefix, tmp_path / "data")
+    process = replace(own, prefix=prefix).process(tmp_path / "data")
     process.start()
     try:
         await until(process.ready, "the gateway is ready")
