@@ -74,9 +74,9 @@ bench: $(VENV)/.dev ## Measure beside the OpenTelemetry Collector and Kafka Stre
 	@peer="$${XDG_CACHE_HOME:-$$HOME/.cache}/tallystream-collector"; benchmarks/peers/build.sh "$$peer"; \
 	$(BIN)/python -m benchmarks.gateway --compiled --collector "$$peer/otelcol/otelcol" --report docs/benchmarks.md $(ARGS)
 	@peer="$${XDG_CACHE_HOME:-$$HOME/.cache}/tallystream-streams"; benchmarks/peers/build-streams.sh "$$peer"; \
-	$(BIN)/python -m benchmarks.worker --streams "$$peer" --report docs/benchmarks.md
+	$(BIN)/python -m benchmarks.worker --compiled --streams "$$peer" --report docs/benchmarks.md
 	@for one in freshness history growth starts; do $(BIN)/python -m benchmarks.$$one --report docs/benchmarks.md || exit 1; done
-	$(BIN)/python -m benchmarks.recovery --report docs/chaos.md
+	$(BIN)/python -m benchmarks.recovery --compiled --report docs/chaos.md
 
 compiled: $(VENV)/.dev ## Compile the hot modules (mypyc, a C compiler) in a copy of the project, build/compiled, and print its PYTHONPATH.
 	@$(BIN)/python -m tests.support.compiled build/compiled

@@ -1,9 +1,10 @@
 """Builds the package; with TALLYSTREAM_COMPILE=1 the hot modules are compiled by mypyc.
 
 pyproject.toml has everything else. The compiled modules are the same files, type-checked already: only what is on the
-way of every small request is compiled. A loop over the contents of a body stays interpreted (`schemas/otlp/logs.py`,
-`streams/gateway/ingest.py`), because compiled code does not let other threads run between its steps, and a large body
-is decoded in a thread beside the event loop.
+way of every small request and of every usage message is compiled. A loop over the contents of a body or over messages
+stays interpreted (`schemas/otlp/logs.py`, `streams/gateway/ingest.py`, `agents/session_cost/agent.py`), because compiled
+code does not let other threads run between its steps: a large body is decoded in a thread beside the event loop, and
+messages are fetched in one beside the fold.
 """
 
 import os
@@ -11,6 +12,18 @@ import os
 from setuptools import setup
 
 COMPILED = (
+    "agents/pricing/book.py",
+    "agents/pricing/rates.py",
+    "agents/session_cost/counted.py",
+    "agents/session_cost/event_ids.py",
+    "agents/session_cost/hour_state.py",
+    "agents/session_cost/hours.py",
+    "agents/session_cost/known_sessions.py",
+    "agents/session_cost/leb128.py",
+    "agents/session_cost/ordinary.py",
+    "agents/session_cost/parse.py",
+    "agents/session_cost/state_rows.py",
+    "agents/session_cost/sums.py",
     "schemas/compiled.py",
     "schemas/keys.py",
     "schemas/packing.py",

@@ -1,6 +1,6 @@
 """Recovery of a million session-hours from the changelog alone: the time, and the sizes.
 
-    python -m benchmarks.recovery [--rows 1000000] [--report docs/chaos.md]
+    python -m benchmarks.recovery [--rows 1000000] [--compiled] [--report docs/chaos.md]
 
 Writes a changelog as a worker would (rows of one model and three events each), then starts the product's worker on an
 empty data dir, in a separate process, and waits until it folds all partitions.
@@ -13,10 +13,12 @@ import asyncio
 import os
 import random
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ import orjson
 import uvloop
 from aiokafka import AIOKafkaProducer
 from prometheus_client import CollectorRegistry
+from tests.support.compiled import compiled_copy, paths
 from tests.support.open_kafka import OpenKafka
 
 from tallystream.agents.pricing import Book
@@ -128,9 +131,44 @@ def tree(path: Path) -> int:
     return sum(file.stat().st_blocks * 512 for file in path.rglob("*") if file.is_file()) >> 20
 
 
+def measured(bootstrap: str, store: Path, source: str) -> dict[str, Any]:
+    """Run the worker on an empty store; `source` is the PYTHONPATH of another copy of the project, or empty."""
+    argv = [sys.executable, "-m", "benchmarks.recovery", "--recover", bootstrap, str(store)]
+    environment = os.environ | ({"PYTHONPATH": source} if source else {})
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=ROOT, env=environment)
+    found: dict[str, Any] = orjson.loads(done.stdout.splitlines()[-1]) | {"store_mb": tree(store)}
+    shutil.rmtree(store)
+    return found
+
+
+def table(runs: dict[str, list[dict[str, Any]]], size: int) -> str:
+    """Return the medians, a column for each form."""
+
+    def seconds(form: list[dict[str, Any]]) -> str:
+        every = [run["seconds"] for run in form]
+        return f"{median(form)['seconds']:.1f} s (fastest {min(every):.1f}, slowest {max(every):.1f})"
+
+    lines: dict[str, Callable[[list[dict[str, Any]]], str]] = {
+        "session-hours": lambda form: f"{median(form)['rows']:,}",
+        "changelog, keys and values": lambda _: f"{size >> 20:,} MB",
+        f"until all {PARTITIONS} partitions fold again": seconds,
+        "CPU of the worker": lambda form: f"{median(form)['cpu']:.1f} s",
+        "peak memory of the worker": lambda form: f"{median(form)['peak_mb']:,} MB",
+        "store on disk": lambda form: f"{median(form)['store_mb']:,} MB",
+    }
+    head = [f"| | {' | '.join(runs)} |", f"|---|{'---:|' * len(runs)}"]
+    return "\n".join(head + [f"| {what} | {' | '.join(map(show, runs.values()))} |" for what, show in lines.items()])
+
+
+def median(form: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the run in the middle."""
+    return sorted(form, key=lambda run: run["seconds"])[len(form) // 2]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--compiled", action="store_true", help="measure the compiled form, too")
     parser.add_argument("--report", type=Path)
     parser.add_argument("--recover", nargs=2, metavar=("KAFKA", "DIR"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -138,30 +176,23 @@ def main() -> None:
         uvloop.run(recover(arguments.recover[0], Path(arguments.recover[1])))
         return
     with tempfile.TemporaryDirectory() as scratch, OpenKafka(Path(scratch) / "kafka") as broker:
+        sources = {"": ""}
+        if arguments.compiled:
+            sources["compiled"] = paths(compiled_copy(Path(scratch) / "compiled"))
         topics = Topics("bench", PARTITIONS)
         began = time.monotonic()
         size = uvloop.run(fill(broker.settings, topics, arguments.rows))
         print(f"changelog of {arguments.rows:,} rows written in {time.monotonic() - began:.0f} s", flush=True)
-        runs = []
-        for number in range(3):
-            store = Path(scratch) / f"store-{number}"
-            argv = [sys.executable, "-m", "benchmarks.recovery", "--recover", broker.bootstrap, str(store)]
-            done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=ROOT)
-            runs.append(orjson.loads(done.stdout.splitlines()[-1]) | {"store_mb": tree(store)})
-            print(runs[-1], flush=True)
-    median = sorted(runs, key=lambda one: one["seconds"])[1]
+        runs: dict[str, list[dict[str, Any]]] = {name: [] for name in sources}
+        for _ in range(3):
+            for name, source in sources.items():
+                runs[name].append(measured(broker.bootstrap, Path(scratch) / "store", source))
+                print(name, runs[name][-1], flush=True)
     text = (
         "## Recovery from the changelog alone\n\n"
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, `python -m benchmarks.recovery`, {os.cpu_count()} cores (load"
         f" average {os.getloadavg()[0]:.1f}: the machine was shared), median of 3 runs, Kafka on the same machine.\n\n"
-        "| | |\n|---|---:|\n"
-        f"| session-hours | {median['rows']:,} |\n"
-        f"| changelog, keys and values | {size >> 20:,} MB |\n"
-        f"| until all {PARTITIONS} partitions fold again | {median['seconds']:.1f} s"
-        f" (fastest {min(r['seconds'] for r in runs):.1f}, slowest {max(r['seconds'] for r in runs):.1f}) |\n"
-        f"| CPU of the worker | {median['cpu']:.1f} s |\n"
-        f"| peak memory of the worker | {median['peak_mb']:,} MB |\n"
-        f"| store on disk | {median['store_mb']:,} MB |"
+        f"{table(runs, size)}"
     )
     print(text)
     if arguments.report:

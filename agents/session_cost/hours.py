@@ -140,10 +140,19 @@ class HourSums:
             if now == then and bucket not in lowered:
                 continue
             before[bucket] = now
-            team, agent = _named(bucket[4])
-            partial = self._partial((connection, bucket[0], team, hour))
-            partial.add(agent, now if then is None else tuple(map(sub, now, then)))
-            partial.version = max(partial.version, version)
+            self._gain(connection, hour, bucket, now if then is None else tuple(map(sub, now, then)), version)
+
+    def begin(self, key: bytes, buckets: Mapping[BucketKey, Sequence[int]], version: int) -> None:
+        """Add a session-hour's buckets, of which the partials have nothing yet."""
+        connection, _, hour = keys.split(key)
+        for bucket, sums in buckets.items():
+            self._gain(connection, hour, bucket, sums, version)
+
+    def _gain(self, connection: str, hour: str, bucket: BucketKey, gained: Sequence[int], version: int) -> None:
+        team, agent = _named(bucket[4])
+        partial = self._partial((connection, bucket[0], team, hour))
+        partial.add(agent, gained)
+        partial.version = max(partial.version, version)
 
     def _partial(self, key: HourKey) -> Partial:
         partial = self._cache.get(key)
@@ -185,12 +194,14 @@ def derive(p: int, replaced: Sequence[Replacement], read: Read) -> Sequence[Row]
         return now[key] if key in now else read(key)
 
     for key, old, new in replaced:
-        if new is not None and state_rows.is_head(key):
-            before: dict[BucketKey, tuple[int, ...]] = {}
-            if old is not None:
-                buckets = state_rows.load_buckets(key, old, read_now)
-                before = {bucket: tuple(sums) for bucket, sums in buckets.items()}
-            hours.replace(key, state_rows.load_buckets(key, new, read_now), before, state_rows.version_of(new))
+        if new is None or not state_rows.is_head(key):
+            continue
+        buckets, version = state_rows.load_buckets(key, new, read_now), state_rows.version_of(new)
+        if old is None:
+            hours.begin(key, buckets, version)
+        else:
+            then = state_rows.load_buckets(key, old, read_now)
+            hours.replace(key, buckets, {bucket: tuple(sums) for bucket, sums in then.items()}, version)
     return hours.take_stored()
 
 

@@ -15,7 +15,8 @@ that need them, and the tombstones of blocks that are forgotten behind them, so 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -37,10 +38,10 @@ _JSON = struct.Struct("<BqI")
 """Formats 1, 2, 4 and 6: format, version, length of the JSON; the open ids follow, in 4 and 6 with what was counted."""
 _JSON_FORMATS = frozenset((1, 2, 4, 6))
 _COMPACT = struct.Struct("<Bq8s")
-"""Formats 3, 5 and 7: format, version, name of the last block; numbers (see `_numbers`) and the open ids follow it."""
+"""Formats 3, 5 and 7: format, version, name of the last block; numbers (`leb128`) and the open ids follow it."""
 _BUCKET_FORMAT = 17
-_WIDTH_3 = 13
-"""Sums in a bucket of format 3."""
+_ALL_3 = (1 << 13) - 1
+"""Mask of the sums in a bucket of format 3, which has all 13 that there were."""
 
 
 def is_head(key: bytes) -> bool:
@@ -99,8 +100,8 @@ def _inline(state: State) -> bytes:
 def _compact(key: bytes, state: State) -> bytes:
     """Return a head of format 5 or 7.
 
-    Its newest event time is told from the hour's start; of the sums, those that are 0
-    are left out, and what clients reported is told from what we found.
+    Its newest event time is told from the hour's start; of the sums, those that are 0 are left out, and what clients
+    reported is told from what we found.
     """
     ids = state.ids
     numbers = bytearray()
@@ -128,15 +129,6 @@ def _start_of(key: bytes) -> int:
     return hour_from_iso(key.rpartition(b"|")[2].decode()) * HOUR_NS
 
 
-def _numbers(raw: bytes, at: int) -> Iterator[tuple[int, int]]:
-    """Yield the numbers one by one, each with its end position; send a position to continue there."""
-    while True:
-        number, at = leb128.read(raw, at)
-        moved = yield number, at
-        if moved is not None:
-            at = moved
-
-
 # -- reading
 
 
@@ -159,8 +151,9 @@ def load(key: bytes, raw: bytes, read: Read) -> State:
         state.ids.floor = floor
     else:
         last = _COMPACT.unpack_from(raw)[2]
-        second = next(_after_first(raw))
-        newest_at = second - 1 if form == 3 else second + _start_of(key)
+        _, at = leb128.read(raw, _COMPACT.size)
+        newest, _ = leb128.read(raw, at)
+        newest_at = newest - 1 if form == 3 else newest + _start_of(key)
         state.ids = event_ids.from_chain(last, newest_at, entries(idents), lambda name: read(_part(key, b"i", name)))
     state.carried = {bucket: tuple(sums) for bucket, sums in state.buckets.items()}
     state.size = sum(size_of(bucket) for bucket in state.buckets)
@@ -186,15 +179,11 @@ def _json(raw: bytes) -> tuple[Any, int]:
 
 
 def _json_buckets(buckets: list[list[Any]]) -> dict[BucketKey, list[int]]:
-    # int() turns the two that are text back, and leaves the others
-    return {(b[0], b[1], b[2], b[3], b[4]): s.widened(map(int, b[5:])) for b in buckets}
-
-
-def _after_first(raw: bytes) -> Iterator[int]:
-    """Yield the second number of a head of format 3, 5 or 7, which tells the newest event time."""
-    numbers = _numbers(raw, _COMPACT.size)
-    next(numbers)
-    yield next(numbers)[0]
+    found: dict[BucketKey, list[int]] = {}
+    for model, tier, speed, book, attribution, *sums in buckets:
+        sums[s.COST], sums[s.REPORTED] = int(sums[s.COST]), int(sums[s.REPORTED])  # the two that are text
+        found[model, tier, speed, book, attribution] = s.widened(sums)
+    return found
 
 
 def _head(key: bytes, raw: bytes, read: Read) -> tuple[State, bytes]:
@@ -217,23 +206,23 @@ def _head(key: bytes, raw: bytes, read: Read) -> tuple[State, bytes]:
 
 
 def _compact_head(key: bytes, raw: bytes, read: Read) -> tuple[State, int, int]:
-    numbers = _numbers(raw, _COMPACT.size)
-    (duplicates, _), _, (count, end) = next(numbers), next(numbers), next(numbers)
+    form, read_number = raw[0], leb128.read
+    duplicates, end = read_number(raw, _COMPACT.size)
+    _, end = read_number(raw, end)
+    count, end = read_number(raw, end)
     state = State("", "")
-    if raw[0] == 7:
-        state.repriced, end = next(numbers)
+    if form == 7:
+        state.repriced, end = read_number(raw, end)
     for _ in range(count):
         name = raw[end : end + 8]
-        number, end = numbers.send(end + 8)  # type: ignore[attr-defined]
-        sums = s.zero()
-        if raw[0] == 3:
-            sums[0] = number
-            places: Iterable[int] = range(1, _WIDTH_3)
-        else:
-            places = (index for index in range(s.WIDTH) if number >> index & 1)
-        for index in places:
-            sums[index], end = next(numbers)
-        if raw[0] != 3 and sums[s.REPORTS]:
+        mask, end = (_ALL_3, end + 8) if form == 3 else read_number(raw, end + 8)
+        sums, index = s.zero(), 0
+        while mask:
+            if mask & 1:
+                sums[index], end = read_number(raw, end)
+            mask >>= 1
+            index += 1
+        if form != 3 and sums[s.REPORTS]:
             sums[s.REPORTED] = sums[s.COST] + unfolded(sums[s.REPORTED])
         row = read(_part(key, b"b", name))
         if row is None:
@@ -241,8 +230,14 @@ def _compact_head(key: bytes, raw: bytes, read: Read) -> tuple[State, int, int]:
                 f"the table session_hours lacks the description of the bucket {name.hex()} of {key!r}",
                 "remove the worker's data directory: it is rebuilt from the changelog",
             )
-        state.client, state.provider, *bucket = orjson.loads(row[_VERSION.size :])
-        model, tier, speed, book, attribution = bucket
-        state.buckets[model, tier, speed, book, attribution] = sums
-        state.names[model, tier, speed, book, attribution] = name
+        state.client, state.provider, bucket = _described(row)
+        state.buckets[bucket] = sums
+        state.names[bucket] = name
     return state, duplicates, end
+
+
+@lru_cache(10_000)
+def _described(row: bytes) -> tuple[str, str, BucketKey]:
+    """Return client, provider and bucket of a bucket's row; sessions of a team and a model have equal ones."""
+    client, provider, model, tier, speed, book, attribution = orjson.loads(row[_VERSION.size :])
+    return client, provider, (model, tier, speed, book, attribution)

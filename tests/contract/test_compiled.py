@@ -15,7 +15,14 @@ from tests.support.compiled import ROOT, compiled_copy, paths
 import tallystream
 from tallystream.schemas.compiled import COMPILED
 
-TESTED = ("tests/unit/otlp", "tests/unit/clients", "tests/unit/schemas", "tests/unit/gateway")
+TESTED = (
+    "tests/unit/otlp",
+    "tests/unit/clients",
+    "tests/unit/schemas",
+    "tests/unit/gateway",
+    "tests/unit/pricing",
+    "tests/unit/session_cost",
+)
 
 
 @pytest.fixture(scope="module")
