@@ -2,9 +2,9 @@
 
 pyproject.toml has everything else. The compiled modules are the same files, type-checked already: only what is on the
 way of every small request and of every usage message is compiled. A loop over the contents of a body or over messages
-stays interpreted (`schemas/otlp/logs.py`, `streams/gateway/ingest.py`, `agents/session_cost/agent.py`), because compiled
-code does not let other threads run between its steps: a large body is decoded in a thread beside the event loop, and
-messages are fetched in one beside the fold.
+stays interpreted (`schemas/otlp/logs.py`, `streams/gateway/ingest.py`, `agents/session_cost/agent.py`), because
+compiled code does not let other threads run between its steps: a large body is decoded in a thread beside the event
+loop, and messages are fetched in one beside the fold.
 """
 
 import os
