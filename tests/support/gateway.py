@@ -112,6 +112,8 @@ class GatewayProcess:
         self.port = free_port()
         self.ops_port = free_port()
         self.log = directory / "gateway.log"
+        self.options: list[str] = []
+        """Further options of the command."""
         self._kafka = kafka
         self._environment = {k: v for k, v in os.environ.items() if not k.startswith("TALLYSTREAM_")} | {
             "TALLYSTREAM_PREFIX": prefix,
@@ -139,6 +141,7 @@ class GatewayProcess:
                 [
                     *(sys.executable, "-m", "tallystream", "gateway", "--kafka", self._kafka.bootstrap),
                     *("--port", str(self.port), "--ops-port", str(self.ops_port), "--data-dir", str(self.directory)),
+                    *self.options,
                 ],
                 env=self._environment,
                 stdout=log,
