@@ -12,6 +12,8 @@ TallystreamError                code, message, hint: one line for people, the sa
 │   ├── LedgerReplacedError     agents.ledger: the database belongs to another deployment now; begin again
 │   ├── NotLeaderError          streams.leader_election: another member leads, or may; stand by
 │   ├── TopicRecreatedError     streams.kafka: a topic was deleted and created again, or cut; read it from its beginning
+│   ├── LocalDiskError          streams: a local file cannot be used; the disk is full, read-only or without locks
+│   │   └── LocalCopyDamagedError  a local copy of what Kafka has is damaged; the next start fills it again
 │   ├── NotDurableError         streams.gateway: neither Kafka nor the spool has the messages; the client sends again
 │   │   ├── SpoolFullError      the spool holds as many bytes as it may
 │   │   └── SpoolWriteError     SQLite could not write

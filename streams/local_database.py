@@ -1,8 +1,11 @@
 """A RocksDB database that only copies what Kafka has, so a damaged one is removed and filled again.
 
-RocksDB calls most damage corruption, but not a missing MANIFEST, and reports some of it only when it reads the block.
+RocksDB calls most damage corruption, but not a missing MANIFEST, nor what another version or configuration has written
+("Invalid argument", "Not implemented"), and reports some of it only when it reads the block. All that is not the disk's
+own error is removed and filled again.
 rocksdict's iterators end at such a block as if the database ended there. So damage that is met while reading is noted
-beside the database and raised: it ends the process, whose next start removes the database.
+beside the database and raised: it ends the process, whose next start removes the database. Whatever the disk refuses is
+raised with its cause and the next step.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from typing import Any
 
 import rocksdict
 
+from tallystream.streams.local_disk import ROCKSDB_PREFIX, LocalCopyDamagedError, disk_error
+
 MISSING_FILE = "IO error: No such file or directory"
 
 
@@ -22,10 +27,12 @@ class LocalDatabase:
     """An open database at `path`. `connect` opens it; `removed` is called with the reason if it had to be removed.
 
     Raises, from every method:
-        Exception: RocksDB's, whose text begins with "Corruption" if the database is damaged.
+        LocalDiskError: the disk is full, or cannot be written; LocalCopyDamagedError: the database is damaged.
     """
 
     def __init__(self, path: Path, connect: Callable[[], rocksdict.Rdict], removed: Callable[[str], None]) -> None:
+        self._path = path
+        self._failed = False
         self._mark = path.with_name(f"{path.name}.damaged")
         if self._mark.exists():
             removed(self._mark.read_text())
@@ -33,29 +40,41 @@ class LocalDatabase:
         try:
             self._db: Any = connect()
         except Exception as exc:
-            if not (_corrupt(exc) or (str(exc).startswith(MISSING_FILE) and path.exists())):
-                raise
+            if str(exc).startswith(ROCKSDB_PREFIX) and not (str(exc).startswith(MISSING_FILE) and path.exists()):
+                raise self._told(exc) from exc
             removed(str(exc))
             self._remove(path)
-            self._db = connect()
+            try:
+                self._db = connect()
+            except Exception as again:
+                raise self._told(again) from again
 
     def _remove(self, path: Path) -> None:
         # The mark goes last, so that a kill in between leaves nothing that looks undamaged.
-        shutil.rmtree(path, ignore_errors=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
         self._mark.unlink(missing_ok=True)
 
-    def _note(self, exc: Exception) -> None:
+    def _told(self, exc: Exception) -> Exception:
+        """Return the error to raise for one of RocksDB's, after noting damage for the next start."""
+        self._failed = True
         if _corrupt(exc):
             with contextlib.suppress(OSError):
                 self._mark.write_text(str(exc))
+            return LocalCopyDamagedError(
+                f"the local copy in {self._path} is damaged: {exc}",
+                "start it again: the copy is removed and filled again from Kafka",
+            )
+        return disk_error(exc) or exc
 
     def get(self, key: bytes) -> bytes | None:
         """Return a value."""
         try:
             value: bytes | None = self._db.get(key)
         except Exception as exc:
-            self._note(exc)
-            raise
+            raise self._told(exc) from exc
         return value
 
     def put(self, key: bytes, value: bytes) -> None:
@@ -69,8 +88,7 @@ class LocalDatabase:
         try:
             self._db.write(batch)
         except Exception as exc:
-            self._note(exc)
-            raise
+            raise self._told(exc) from exc
 
     def keys(self, from_key: bytes | None = None) -> Iterator[bytes]:
         """Iterate over the keys in order, beginning with `from_key` if it exists."""
@@ -100,16 +118,22 @@ class LocalDatabase:
         try:
             here.status()
         except Exception as exc:
-            self._note(exc)
-            raise
+            raise self._told(exc) from exc
 
     def flush(self) -> None:
         """Write everything to sorted files."""
-        self._db.flush()
+        try:
+            self._db.flush()
+        except Exception as exc:
+            raise self._told(exc) from exc
 
     def close(self) -> None:
-        """Close it."""
-        self._db.close()
+        """Close it. After an error RocksDB fails here, too, which would hide the first error."""
+        try:
+            self._db.close()
+        except Exception as exc:
+            if not self._failed:
+                raise self._told(exc) from exc
 
 
 def _corrupt(exc: Exception) -> bool:

@@ -24,7 +24,7 @@ from tallystream.schemas.status import LedgerStatus, ReadPosition
 from tallystream.streams.identity import Identity, read_identity
 from tallystream.streams.kafka.errors import TopicRecreatedError
 from tallystream.streams.kafka.follower import FollowedBatch, FollowerPosition, TopicFollower
-from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topic_setup import TopicCheck
 from tallystream.streams.service.backoff import FailureBackoff
 from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.ops import Health
@@ -48,6 +48,7 @@ class Ledger:
 
     def __init__(self, config: LedgerConfig, registry: CollectorRegistry, clock: Clock | None = None) -> None:
         self._config = config
+        self._topics_fit = TopicCheck(config.kafka, sources_of(config.topics))
         self._clock = clock or SystemClock()
         self._metrics = LedgerMetrics(registry)
         self._coverage = CoverageWatch(registry)
@@ -89,7 +90,7 @@ class Ledger:
         """Write the ledger until Kafka or the database becomes unavailable."""
         config = self._config
         topics = config.topics
-        await ensure(config.kafka, sources_of(topics))
+        await self._topics_fit()
         database = await _thread(lambda: open_database(config.place))
         try:
             await self._until_writer(database)

@@ -19,7 +19,7 @@ from tallystream.streams.kafka.errors import TopicRecreatedError
 from tallystream.streams.kafka.follower import TopicFollower
 from tallystream.streams.kafka.producer import MANY, producing
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topic_setup import TopicCheck
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.leader_election import retry_while_away
 from tallystream.streams.service.backoff import FailureBackoff
@@ -52,6 +52,7 @@ class OpenAIDays:
     ) -> None:
         self._kafka = kafka
         self._topics = topics
+        self._topics_fit = TopicCheck(kafka, (topics.openai_records, topics.openai_days, topics.deadletters))
         self._done = done
         self._held = held
         self._clock = clock or SystemClock()
@@ -67,7 +68,7 @@ class OpenAIDays:
 
     async def _anew(self) -> None:
         """Follow the topics; start again from their beginnings whenever the state may be invalid."""
-        await ensure(self._kafka, (self._topics.openai_records, self._topics.openai_days, self._topics.deadletters))
+        await self._topics_fit()
         failures = FailureBackoff()
         while True:
             self._done(0)

@@ -31,7 +31,7 @@ from tallystream.schemas.status import ReadPosition, SinkStatus
 from tallystream.streams.kafka.errors import unreachable
 from tallystream.streams.kafka.global_table import Feed, GlobalTable
 from tallystream.streams.kafka.lifecycle import cancel
-from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topic_setup import TopicCheck
 from tallystream.streams.leader_election import Election, Fence, election_loop, retry_while_away
 from tallystream.streams.service.backoff import Backoff, FailureBackoff
 from tallystream.streams.service.clock import Clock, SystemClock
@@ -50,6 +50,7 @@ class Sink:
         kafka, topics = config.kafka, config.topics
         self._kafka = kafka
         self._topics = topics
+        self._topics_fit = TopicCheck(kafka, topics.all())
         self._config = config
         self._clock = clock or SystemClock()
         self.writer = uuid.uuid4().hex[:12]
@@ -183,7 +184,7 @@ class Sink:
 
     async def _run(self, *, once: bool) -> SinkResult | None:
         topics = self._topics
-        await ensure(self._kafka, topics.all())
+        await self._topics_fit()
         await self.table.start()
         try:
             async with AsyncExitStack() as stack:

@@ -25,7 +25,7 @@ from tallystream.schemas.status import ReadPosition
 from tallystream.streams.kafka.errors import TopicRecreatedError
 from tallystream.streams.kafka.follower import FollowedBatch, TopicFollower
 from tallystream.streams.kafka.producer import MANY, producing
-from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topic_setup import TopicCheck
 from tallystream.streams.leader_election import retry_while_away
 from tallystream.streams.service.backoff import FailureBackoff
 from tallystream.streams.service.clock import Clock, SystemClock, boottime, utc
@@ -47,6 +47,7 @@ class ReconciliationAgent:
         self._records, self._rows = topics.openai_records.name, topics.session_hour_rows.name
         self._accounts, self._own = topics.accounts.name, topics.reconciliation_days.name
         self._needs = (*sources(topics), topics.reconciliation_days)
+        self._topics_fit = TopicCheck(self._kafka, self._needs)
         self._reached: dict[tuple[str, int], int] = {}
 
     def reached(self) -> list[ReadPosition]:
@@ -67,7 +68,7 @@ class ReconciliationAgent:
 
     async def _anew(self) -> None:
         """Follow the topics; start again from their beginnings whenever the state may be invalid."""
-        await ensure(self._kafka, self._needs)
+        await self._topics_fit()
         failures = FailureBackoff()
         while True:
             self._metrics.position.set(0)

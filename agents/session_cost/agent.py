@@ -42,7 +42,7 @@ from tallystream.schemas.rows import HourCost, SessionHourCost
 from tallystream.schemas.versions import find_version
 from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.runtime import Fold, Group, InputRecord, Partition, PublicRows
-from tallystream.streams.runtime.changelog import Row
+from tallystream.streams.runtime.changelog import DERIVED, Row, reserved
 from tallystream.streams.runtime.fold import Loss, Replacement
 from tallystream.streams.service.clock import Clock, SystemClock
 
@@ -337,6 +337,16 @@ class SessionCost(Fold):
             ),
             partials,
         )
+
+    @override
+    def public_key(self, partition: Partition, topic: str, key: bytes) -> bytes | None:
+        """Return the key of a session-hour's row, or of a partial's."""
+        of_hours = topic == self._topics.hour_rows.name
+        if key.startswith(DERIVED) is not of_hours or (not of_hours and (reserved(key) or not state_rows.is_head(key))):
+            return None
+        if partition.watermark is not None and self.is_closed(key.removeprefix(DERIVED), partition.watermark):
+            return None
+        return hours.public_key_of(partition.number, key) if of_hours else key
 
     def is_current(self, partition: Partition, topic: str, key: bytes, row: bytes | None) -> bool:
         """Tell whether a public row is the one in the store; for a closed hour, any row is.

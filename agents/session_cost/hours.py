@@ -248,6 +248,12 @@ def public_key(p: int, key: HourKey) -> bytes:
     return keys.join(str(p), connection, hour, model, team)
 
 
+def public_key_of(p: int, stored_key: bytes) -> bytes:
+    """Return the key in the topic of a partial, from its key in the store."""
+    connection, model, team, hour = keys.split(stored_key.removeprefix(DERIVED))
+    return public_key(p, (connection, model, team, hour))
+
+
 def hour_key_of(p: int, key: bytes) -> HourKey | None:
     """Return which partial a key in the topic, which may be any bytes, is of; None: of none of this partition's."""
     try:

@@ -42,6 +42,7 @@ from tallystream.streams.kafka.partitioning import partition_of
 from tallystream.streams.kafka.producer import MANY, producing
 from tallystream.streams.kafka.reader import partitions_of
 from tallystream.streams.kafka.settings import KafkaSettings
+from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.service.clock import utc
 
 OF_RECORDS = frozenset(
@@ -137,16 +138,22 @@ def _normalised(letter: DeadLetter, into: Into) -> UsageBatch | str:
     )
 
 
-async def send(kafka: KafkaSettings, topic: str, rows: Sequence[Row]) -> None:
+async def send(kafka: KafkaSettings, topics: Topics, rows: Sequence[Row]) -> None:
     """Append usage messages, each to the partition of its session; returns when all are acknowledged.
+
+    The number of partitions is Kafka's, since this may run where the deployment's settings are not: the lowest of the
+    topics that were created with the same one, because a count may have been raised since.
 
     Raises:
         UnreachableError: Kafka did not accept them, or the topic does not exist; sending all of them again is harmless.
 
     """
     try:
-        partitions = len(await partitions_of(kafka, topic))
-        if not partitions:
+        topic = topics.usage.name
+        created_alike = (topic, topics.session_hours_changelog.name, topics.session_hour_rows.name)
+        counts = [len(await partitions_of(kafka, one)) for one in created_alike]
+        partitions = min((count for count in counts if count), default=0)
+        if not counts[0]:
             raise UnreachableError(
                 f"topic {topic} does not exist", "first start a worker or gateway of that deployment"
             )

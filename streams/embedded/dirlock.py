@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 import time
 from pathlib import Path
 
 from tallystream.schemas.errors import UsageError
+from tallystream.streams.local_disk import disk_error
 
 GRACE_SECONDS = 10.0
 """Seconds that the JVM of a killed owner may take to end, because the kernel has to free its memory first."""
 FORK_SECONDS = 2.0
 """Seconds that our own lock may outlive its release, in a child that another thread has forked and that has yet to
 exec."""
+
+
+PASSING = (errno.ENOSPC, errno.EDQUOT)
+"""Errors after which the same directory can be used once there is room, so that a restart makes sense."""
 
 
 class DirLock:
@@ -37,12 +44,15 @@ class DirLock:
 
         Raises:
             UsageError: a live process has it, or the dir cannot be written.
+            LocalDiskError: the disk is full, or has no locks.
 
         """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
+            if exc.errno in PASSING and (full := disk_error(exc)) is not None:
+                raise full from exc
             raise UsageError(
                 f"{self._path.parent} cannot be written: {exc.strerror}", "choose another --data-dir"
             ) from exc
@@ -63,8 +73,13 @@ class DirLock:
                     f"a Kafka broker already runs in {self._path.parent} (process {owner or 'unknown'})",
                     "use that one, stop it, or choose another --data-dir",
                 ) from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, str(os.getpid()).encode(), 0)
+            except OSError as exc:
+                os.close(fd)
+                exc.filename = str(self._path)
+                raise disk_error(exc) or exc from exc
+        with contextlib.suppress(OSError):  # a full disk; the id only serves messages
+            os.pwrite(fd, str(os.getpid()).encode(), 0)
+            os.ftruncate(fd, len(str(os.getpid())))
         self._fd = fd
 
     def release(self) -> None:

@@ -38,6 +38,8 @@ class TopicSpec:
     promised: bool = False
     at_creation: dict[str, str] = field(default_factory=dict)
     """Settings that an existing topic need not have."""
+    spread: bool = False
+    """One of the topics with TALLYSTREAM_PARTITIONS partitions: every writer names the partition of each record."""
     replication: int | None = None
     """Replicas to create it with; None: as many as the cluster is configured for, at most three."""
 

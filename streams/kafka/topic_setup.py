@@ -2,7 +2,8 @@
 
 An existing topic with unsuitable settings stops the start: a wrong cleanup policy deletes cost data, and a changed
 partition count sends a session's events to another partition, whose state does not know the ids already counted. It is
-refused before anything is created with the same wrong setting.
+refused before anything is created with the same wrong setting. A count that an administrator has raised is none: see
+`_check_counts`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     KafkaError,
     LeaderNotAvailableError,
+    NodeNotReadyError,
     NotLeaderForPartitionError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
@@ -70,6 +72,30 @@ async def ensure(
         raise unreachable(kafka, exc, "let us create its topics") from exc
 
 
+class TopicCheck:
+    """`ensure` for a process that begins its work again after an outage: call it at each beginning.
+
+    It is strict until it has succeeded once. After that the process has written, and a setting that was changed while
+    it ran must not stop it.
+    """
+
+    def __init__(self, kafka: KafkaSettings, specs: tuple[TopicSpec, ...]) -> None:
+        self._kafka = kafka
+        self._specs = specs
+        self._passed = False
+
+    async def __call__(self) -> None:
+        """Do what `ensure` does.
+
+        Raises:
+            UnfitError: an existing topic has a different partition count or, the first time, configuration.
+            UnreachableError: Kafka did not answer.
+
+        """
+        await ensure(self._kafka, self._specs, strict=not self._passed)
+        self._passed = True
+
+
 async def _ensure(
     admin: AIOKafkaAdminClient, kafka: KafkaSettings, specs: tuple[TopicSpec, ...], strict: bool, created: set[str]
 ) -> None:
@@ -108,7 +134,7 @@ async def _replicas(admin: AIOKafkaAdminClient) -> int:
         UnreachableError: the cluster is configured for three or more brokers, but fewer are running.
 
     """
-    brokers = [broker["node_id"] for broker in (await admin.describe_cluster())["brokers"]]
+    brokers = await _brokers(admin)
     if len(brokers) >= REPLICAS:
         return REPLICAS
     meant = await _meant_for(admin, brokers)
@@ -121,9 +147,22 @@ async def _replicas(admin: AIOKafkaAdminClient) -> int:
     return 1
 
 
+async def _brokers(admin: AIOKafkaAdminClient) -> list[int]:
+    """Return the ids of the brokers, at least one.
+
+    Raises:
+        NodeNotReadyError: none is registered, for the one that answers has just started; it knows no topics, either.
+
+    """
+    found = [broker["node_id"] for broker in (await admin.describe_cluster())["brokers"]]
+    if not found:
+        raise NodeNotReadyError("the broker has just started, and is not registered yet")
+    return found
+
+
 async def _knows_future(admin: AIOKafkaAdminClient) -> bool:
     """Tell whether the brokers have the setting `topic_settings.FUTURE`; without the permission to ask, no."""
-    broker = (await admin.describe_cluster())["brokers"][0]["node_id"]
+    broker, *_ = await _brokers(admin)
     return f"log.{FUTURE}" in await settings_of(admin, ConfigResource(ConfigResourceType.BROKER, str(broker)))
 
 
@@ -170,15 +209,32 @@ async def _described(
         if led == set(names) or (late and there == set(names) and created <= led):
             break
         await asyncio.sleep(0.05)
+    _check_counts(specs, {name: len(found[name]["partitions"]) for name in names})
+    return {name: found[name]["partitions"] for name in names}
+
+
+def _check_counts(specs: tuple[TopicSpec, ...], counts: Mapping[str, int]) -> None:
+    """Check the partition counts.
+
+    A topic whose count was raised later is used as before: all writers name the partitions they write to, so those
+    beyond ours stay empty. That it was raised shows in the others, which were not; if all of them have another count,
+    our setting is the wrong one, and sessions would move to partitions that do not know their events.
+
+    Raises:
+        UnfitError: a topic has another count.
+
+    """
+    kept = any(spec.spread and counts[spec.name] == spec.partitions for spec in specs)
     for spec in specs:
-        count = len(found[spec.name]["partitions"])
-        if count != spec.partitions:
+        count = counts[spec.name]
+        if spec.spread and kept and count > spec.partitions:
+            log.warning("partitions_unused", topic=spec.name, partitions=count, used=spec.partitions)
+        elif count != spec.partitions:
             raise UnfitError(
                 f"topic {spec.name} has {count} partitions, we need {spec.partitions}",
                 "a partition count is fixed when the topic is created: set TALLYSTREAM_PARTITIONS to it,"
                 " or use another TALLYSTREAM_PREFIX",
             )
-    return {name: found[name]["partitions"] for name in names}
 
 
 async def _check(

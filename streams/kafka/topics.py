@@ -32,6 +32,9 @@ class Topics:
     def _spec(self, name: str, partitions: int, config: dict[str, str], *, promised: bool = False) -> TopicSpec:
         return TopicSpec(f"{self.prefix}.{name}", partitions, config, promised, replication=self.replication)
 
+    def _spread(self, name: str, config: dict[str, str], *, promised: bool = False) -> TopicSpec:
+        return replace(self._spec(name, self.partitions, config, promised=promised), spread=True)
+
     @property
     def usage(self) -> TopicSpec:
         """UsageBatch by `connection|session`; timestamps are the broker's append time, because lateness must not depend
@@ -42,7 +45,7 @@ class Topics:
             "retention.ms": str(14 * DAY_MS),
             "message.timestamp.type": "LogAppendTime",
         }
-        return self._spec(topic_names.USAGE, self.partitions, config, promised=True)
+        return self._spread(topic_names.USAGE, config, promised=True)
 
     @property
     def calls(self) -> TopicSpec:
@@ -56,7 +59,7 @@ class Topics:
             "retention.ms": str(14 * DAY_MS),
             "message.timestamp.type": "LogAppendTime",
         }
-        return self._spec(topic_names.CALLS, self.partitions, config, promised=True)
+        return self._spread(topic_names.CALLS, config, promised=True)
 
     @property
     def calls_changelog(self) -> TopicSpec:
@@ -65,6 +68,7 @@ class Topics:
             f"{self.worker_app}-calls-changelog",
             self.partitions,
             {"cleanup.policy": "compact", "min.compaction.lag.ms": str(DAY_MS)},
+            spread=True,
             replication=self.replication,
         )
 
@@ -75,18 +79,19 @@ class Topics:
             f"{self.worker_app}-session_hours-changelog",
             self.partitions,
             {"cleanup.policy": "compact", "min.compaction.lag.ms": str(DAY_MS)},
+            spread=True,
             replication=self.replication,
         )
 
     @property
     def session_hour_rows(self) -> TopicSpec:
         """SessionHourCost by `connection|session|hour`, co-partitioned with `usage`."""
-        return self._spec(topic_names.SESSION_HOURS, self.partitions, ROWS, promised=True)
+        return self._spread(topic_names.SESSION_HOURS, ROWS, promised=True)
 
     @property
     def hour_rows(self) -> TopicSpec:
         """HourCost partials, co-partitioned with `usage`."""
-        return self._spec(topic_names.HOURS, self.partitions, ROWS, promised=True)
+        return self._spread(topic_names.HOURS, ROWS, promised=True)
 
     @property
     def witness(self) -> TopicSpec:
@@ -94,7 +99,7 @@ class Topics:
         no cost, so a 200 does not promise it to survive the loss of a broker.
         """
         config = {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS)}
-        return self._spec(topic_names.WITNESS, self.partitions, config)
+        return self._spread(topic_names.WITNESS, config)
 
     @property
     def session_links(self) -> TopicSpec:

@@ -13,6 +13,7 @@ from tallystream.schemas.errors import TallystreamError
 from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.leader_election.election import Election
 from tallystream.streams.leader_election.fence import NotLeaderError
+from tallystream.streams.local_disk import LocalDiskError, disk_error
 from tallystream.streams.service.backoff import FailureBackoff
 
 log = structlog.get_logger()
@@ -24,17 +25,24 @@ async def retry_while_away(work: Callable[[], Awaitable[T]], away: Callable[[flo
     """Run the work, and run it again with a growing delay whenever Kafka was unavailable; return its result.
 
     `away` is called with the seconds until the next attempt.
+
+    Raises:
+        LocalDiskError: the disk is full, or cannot be written.
+        TallystreamError: an error that does not pass.
+
     """
     failures = FailureBackoff()
     while True:
         try:
             return await work()
         except TallystreamError as exc:
-            if not exc.retryable:
+            if not exc.retryable or isinstance(exc, LocalDiskError):
                 raise
             why = exc.message
         except (KafkaError, OSError) as exc:
-            why = type(exc).__name__
+            if (disk := disk_error(exc)) is not None:
+                raise disk from exc
+            why = f"{type(exc).__name__}: {exc}"
         pause = failures.after_failure()
         log.warning("kafka_away", why=why, retry_in_s=pause)
         away(pause)

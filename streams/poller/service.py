@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from tallystream.schemas.errors import UnreachableError
 from tallystream.schemas.status import PollerStatus
-from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.topic_setup import TopicCheck
 from tallystream.streams.leader_election import Election, Fence, election_loop, retry_while_away
 from tallystream.streams.poller.agenda import Agenda
 from tallystream.streams.poller.client import OpenAIClient, ProviderClients
@@ -46,7 +46,8 @@ class Poller:
         progress: PollProgress | None = None,
     ) -> None:
         self._kafka = config.kafka
-        self._topics = config.topics
+        self._topics = topics = config.topics
+        self._topics_fit = TopicCheck(config.kafka, (topics.openai_records, topics.openai_days, topics.poller_control))
         self._config = config
         self._clock = clock or SystemClock()
         self._progress = progress or NullProgress()
@@ -137,7 +138,7 @@ class Poller:
         """Join the group and poll whenever elected; with `once` return after the first complete run."""
         config, topics = self._config, self._topics
         self._expect(SLACK)
-        await ensure(self._kafka, (topics.openai_records, topics.openai_days, topics.poller_control))
+        await self._topics_fit()
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(
                 OpenAIClient(

@@ -11,6 +11,7 @@ from typing import NoReturn
 from aiokafka.errors import KafkaError
 
 from tallystream.schemas.errors import TallystreamError
+from tallystream.streams.local_disk import disk_error
 
 EXIT_CODE = 70
 """EX_SOFTWARE: the state on the topics is correct but this process is not, so a supervisor must restart it."""
@@ -22,6 +23,7 @@ def last_words(why: str | BaseException) -> str:
         return f"FATAL {why}\n"
     if isinstance(why, KafkaError):
         return f"FATAL Kafka: {why!r}\n"
+    why = disk_error(why) or why
     if isinstance(why, TallystreamError):
         return f"FATAL {why.message}" + (f" ({why.hint})\n" if why.hint else "\n")
     return f"FATAL {why!r}\n" + "".join(traceback.format_exception(why))

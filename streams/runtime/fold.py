@@ -124,6 +124,13 @@ class Fold(Protocol):
         """Schedule the newest rows of these keys, in the changelog or in one of `owned_topics`, to be written again."""
         ...
 
+    def public_key(self, partition: Partition, topic: str, key: bytes) -> bytes | None:
+        """Return the key that the row of `key` in the store has in one of `owned_topics`; None if it has none there.
+
+        Closed keys have none. What it returns can be passed to `rewrite`.
+        """
+        return None
+
     def is_current(self, partition: Partition, topic: str, key: bytes, row: bytes | None) -> bool:
         """Tell whether `row`, the last one of its key in one of `owned_topics`, is the row that this worker would
         write.

@@ -4,18 +4,21 @@ A worker that is suspended between the heartbeat guard and the socket writes its
 newer ones of its successor. Readers keep the highest version, but compaction keeps the last record, and would
 eventually leave the older row. So the owner of a partition ensures that the last row of each key is the one it would
 write itself.
+
+The same is done when a topic of rows was deleted and created again: everything that the state still has is written
+again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import structlog
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from tallystream.streams.runtime.changelog import reserved
+from tallystream.streams.runtime.changelog import POSITION, reserved
 from tallystream.streams.runtime.fold import Fold
 from tallystream.streams.runtime.host import Host, Reader
 from tallystream.streams.runtime.partition import Partition
@@ -28,6 +31,8 @@ CHECK_EVERY = 30.0
 LOOK_BACK = 5_000
 """Records before the end that a new owner examines, because its predecessor may have died before it could repair late
 rows. The repair takes one group, so this is more than enough."""
+ANEW = 4_000
+"""Keys written again in one turn after a topic was created again."""
 CHUNK = 100
 """Rows examined in one turn of the event loop."""
 SETTLE = 1.0
@@ -54,6 +59,8 @@ class LateWrites:
         """The offset that our next row must get. Everything before it has been examined, or is in `_ranges`."""
         self._ranges: dict[TopicPartition, tuple[int, int]] = {}
         """Ranges still to be examined: the first offset, and the one after the last."""
+        self._anew: dict[TopicPartition, Iterator[list[bytes]]] = {}
+        """Keys of the store, for topics that have lost all their rows."""
         self._wake = asyncio.Event()
         self._asked = host.boottime()
 
@@ -64,18 +71,23 @@ class LateWrites:
     def taken(self, p: int, begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]) -> None:
         """Note that the partition is ours, with the extent of its topics before we wrote anything."""
         for at in self.topics(p):
+            if (ends[at] == 0 and self._has_counted(p)) or ends[at] < self._next.get(at, 0):
+                self._write_anew(at)
             self._look_at(at, max(begins[at], ends[at] - LOOK_BACK, self._next.get(at, 0)), ends[at])
             self._next[at] = ends[at]
 
     def landed(self, at: TopicPartition, batches: Sequence[tuple[int, int]]) -> None:
         """Note the offset and the number of records of each batch of a stored group."""
         for offset, count in batches:
+            if offset < self._next.get(at, offset):
+                self._write_anew(at)
             self._look_at(at, self._next.get(at, offset), offset)
             self._next[at] = offset + count
 
     def lost(self, p: int) -> None:
         """Note that the partition was revoked; its pending ranges are examined if it is assigned to us again."""
         for at in self.topics(p):
+            self._anew.pop(at, None)
             if unread := self._ranges.pop(at, None):
                 self._next[at] = unread[0]
 
@@ -84,6 +96,37 @@ class LateWrites:
             known = self._ranges.get(at, (first, end))
             self._ranges[at] = (min(first, known[0]), max(end, known[1]))
             self._wake.set()
+
+    def _has_counted(self, p: int) -> bool:
+        partition = self._owned.get(p)
+        return partition is not None and partition.stored(POSITION) is not None
+
+    def _write_anew(self, at: TopicPartition) -> None:
+        """Note that a topic is empty, or has been deleted and created again: readers lack all rows of the state."""
+        partition = self._owned.get(at.partition)
+        if partition is not None:
+            self._anew[at] = partition.stored_chunks(ANEW)
+            self._wake.set()
+
+    def _go_on_anew(self) -> None:
+        """Schedule the next rows of such topics, of each partition that has written the previous ones."""
+        for at, chunks in list(self._anew.items()):
+            partition = self._owned.get(at.partition)
+            if partition is None or not partition.idle:
+                continue
+            stored = next(chunks, None)
+            if stored is None:
+                del self._anew[at]
+                continue
+            found = (self._fold.public_key(partition, at.topic, key) for key in stored)
+            keys = {key for key in found if key is not None}
+            if keys:
+                log.warning(
+                    "rows_of_a_new_topic_written_again", topic=at.topic, partition=at.partition, rows=len(keys),
+                    why="it was empty, though rows had been written to it: it was deleted",
+                )  # fmt: skip
+                self._fold.rewrite(partition, at.topic, keys)
+                partition.flush()
 
     async def run(self) -> None:
         """Examine pending ranges until cancelled."""
@@ -113,6 +156,9 @@ class LateWrites:
         """
         quiet = self._quiet() if idle or self._host.boottime() - self._asked >= CHECK_EVERY else {}
         self._wake.clear()
+        self._go_on_anew()
+        if self._anew:
+            self._wake.set()
         if not quiet and not self._ranges:
             return
         async with self._host.reader() as reader:
@@ -122,6 +168,9 @@ class LateWrites:
                 still = self._quiet()
                 for at, partition in quiet.items():
                     if still.get(at) is partition:
+                        if ends[at] < self._next[at]:
+                            self._write_anew(at)
+                            self._next[at] = ends[at]
                         self._look_at(at, self._next[at], ends[at])
                         self._next[at] = max(self._next[at], ends[at])
             begins = await reader.begins(list(self._ranges)) if self._ranges else {}

@@ -84,6 +84,10 @@ class Partition:
         """Return the version for the record at `offset`, which is comparable with every version of the partition."""
         return version_number(self.generation, offset)
 
+    def stored_chunks(self, size: int) -> Iterator[list[bytes]]:
+        """Yield the keys of all rows in the store, `size` at a time."""
+        return self._store.chunks(self.number, size)
+
     @property
     def folded(self) -> Position:
         """Return the position after everything that has been folded."""

@@ -6,6 +6,7 @@ contains the id of the last owner; only the lock itself shows whether that proce
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
@@ -36,6 +37,12 @@ class ProcessLock:
             self._lock.acquire(timeout=wait, blocking=wait != 0, poll_interval=POLL)
         except Timeout:
             return False
+        except NotImplementedError as exc:  # filelock's name for a file system without locks
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(self.path)) from exc
+        except OSError as exc:
+            if exc.filename is None:
+                exc.filename = str(self.path)
+            raise
         return True
 
     def release(self) -> None:

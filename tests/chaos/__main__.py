@@ -1,11 +1,13 @@
 """The long run: `python -m tests.chaos [--kinds worker=30,gateway=20] [--report docs/chaos.md]`.
 
-Exits 0 when everything is exact and 4 when it is not; the folder with logs and data is kept then.
+Exits 0 when everything is exact and 4 when it is not; the folder with logs and data is kept then. The logs of processes
+that ended by themselves are always kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import shutil
@@ -14,7 +16,8 @@ import tempfile
 from pathlib import Path
 
 from tests.chaos import broker_clock, report
-from tests.chaos.campaign import NEEDS_BROKERS, NEEDS_CLOCK, NEEDS_PROXY, NEEDS_SMALL_DISK, run, say
+from tests.chaos.campaign import NEEDS_BROKERS, NEEDS_CLOCK, NEEDS_PROXY, NEEDS_SMALL_DISK, run
+from tests.chaos.ends import FOLDER, say
 from tests.chaos.faults import KINDS
 from tests.chaos.toxiproxy import executable
 
@@ -23,7 +26,7 @@ LONG = {
     "broker-slow": 3, "everything": 5, "sigterm": 3, "disk-spool": 3, "disk-store": 3, "changelog-refuses": 3,
     "poison": 2, "power-cut": 4, "store-swapped": 4, "spool-held": 2, "disk-start": 2,
     "broker-clock": 2, "two-gateways": 2, "price-book": 3, "eviction": 2,
-    "reprice": 3, "moved": 3, "companions": 4,
+    "reprice": 3, "moved": 3, "companions": 4, "disk-companions": 2,
 }  # fmt: skip
 SHAPING = {"brokers", "kinds", "workers", "rate", "agents", "requests", "seed"}
 """Options that change what a run does; the others only say where to write the results."""
@@ -94,7 +97,20 @@ def main() -> None:
         say(f"logs and data are in {folder}")
         sys.exit(4)
     if arguments.folder is None:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_all_but_ends(folder)
+
+
+def remove_all_but_ends(folder: Path) -> None:
+    """Remove the data of an exact run. The logs of processes that ended by themselves stay, for they need a look."""
+    for one in folder.iterdir():
+        if one.name == FOLDER:
+            say(f"the logs of processes that ended by themselves are in {one}")
+        elif one.is_dir():
+            shutil.rmtree(one, ignore_errors=True)
+        else:
+            one.unlink()
+    with contextlib.suppress(OSError):  # it holds such logs
+        folder.rmdir()
 
 
 if __name__ == "__main__":

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.chaos import companions, leaders, mishaps, moves, prices, surroundings  # noqa: F401 - they add their kinds
 from tests.chaos.cluster import Cluster
+from tests.chaos.ends import say
 from tests.chaos.faults import KINDS, Blow, Ring
 from tests.chaos.load import Fleet, Fleetwise
 from tests.chaos.oracle import Verdict, judge
@@ -20,10 +19,10 @@ from tests.support.waiting import eventually
 
 from tallystream.schemas.errors import Reason
 
-NEEDS_SMALL_DISK = {"disk-spool", "disk-store", "disk-start"}
+NEEDS_SMALL_DISK = {"disk-spool", "disk-store", "disk-start", "disk-companions"}
 NEEDS_PROXY = {"latency", "resets"}
 NEEDS_CLOCK = {"broker-clock"}
-NEEDS_ALL_PARTS = {"sigterm", "poison", "companions"}
+NEEDS_ALL_PARTS = {"sigterm", "poison", "companions", "disk-companions"}
 NEEDS_BROKERS = {"leader", "leader-zombie", "two-leaders", "broker-rolling"}
 DISK_MB = 160
 ABSURD_NS = {Reason.FROM_THE_FUTURE: 3_439_756_800_000_000_000, Reason.NO_TIME: 7_258_118_400_000_000_000}
@@ -104,8 +103,3 @@ def run(
         outcome.verdict = judge(ring, outcome.blows, fleets, never)
     say(f"{Counter(b.kind for b in outcome.blows)}\n{outcome.verdict.figures}\n{outcome.verdict}")
     return outcome
-
-
-def say(text: str) -> None:
-    sys.stdout.write(f"{datetime.now(UTC):%H:%M:%S} {text}\n")
-    sys.stdout.flush()

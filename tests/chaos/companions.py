@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import signal
+from contextlib import ExitStack
 
+from tests.chaos.disks import filled
 from tests.chaos.faults import Blow, Ring, flowing, kind
+from tests.support.waiting import eventually
 
 
 @kind("companions")
@@ -42,3 +45,21 @@ def companions(ring: Ring) -> Blow:
     cluster.all_ready()
     meanwhile = sum(cluster.witness.usage_ends().values()) - before
     return Blow("companions", kills, meanwhile, "messages meanwhile", f"the broker {broker}; {', '.join(done)}")
+
+
+@kind("disk-companions")
+def full_companions(ring: Ring) -> Blow:
+    """Fill the disks of the sink's copy and the exporter's counters: each names its disk, and continues with room."""
+    cluster = ring.cluster
+    victims = [part for part in cluster.companions if part.name in ("exporter", "sink")]
+    before = sum(cluster.witness.usage_ends().values())
+    exits = {part.name: len(part.exits) for part in victims}
+    with ExitStack() as disks:
+        for part in victims:
+            disks.enter_context(filled(cluster.data(part.name)))
+        for part in victims:
+            eventually(lambda part=part: len(part.exits) > exits[part.name], f"{part.name} ends", 240)  # type: ignore[misc]
+    cluster.all_ready()
+    meanwhile = sum(cluster.witness.usage_ends().values()) - before
+    ended = ", ".join(f"{part.name} ended with {part.exits[exits[part.name]]}" for part in victims)
+    return Blow("disk-companions", 0, meanwhile, "messages meanwhile", ended)

@@ -20,7 +20,8 @@ from typing import Any
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from prometheus_client import CollectorRegistry
-from tests.chaos.ledger import Ledger, judge, read
+from tests.chaos.laws import judge
+from tests.chaos.ledger import Ledger, read
 from tests.chaos.prices import costs_law
 from tests.support.counting import ended
 from tests.support.usage import Event, Session, event

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from tests.chaos import ends, laws
 from tests.chaos import ledger as accounts
 from tests.chaos.brokers import beside_each_other
 from tests.chaos.cluster import Cluster
@@ -77,7 +78,7 @@ def judge(
     for fleet in fleets:
         verdict.problems += [str(one) for one in compare(fleet.truth, rows)]
     book = verdict.book = _settled(cluster)
-    verdict.problems += accounts.judge(book, cluster.witness.snapshots)
+    verdict.problems += laws.judge(book, cluster.witness.snapshots)
     for session, requests in ring.many.items():
         counted = sum(row["requests"] for row in rows if row["session_id"] == session)
         if counted != requests:
@@ -91,6 +92,7 @@ def judge(
         ring.many.keys(),
         book.corrections,
     )
+    verdict.problems += [f"ended by an error nobody expected: {one}" for one in ends.unexpected(cluster.folder)]
     if fresh:
         _fresh_worker(verdict, cluster, book)
     _figures(verdict, book, ring, blows, fleets)
@@ -102,7 +104,7 @@ def _settled(cluster: Cluster) -> accounts.Ledger:
     deadline = time.monotonic() + 6 * late_writes.CHECK_EVERY
     while True:
         book = asyncio.run(accounts.read(cluster.kafka, cluster.topics))
-        if not accounts.hidden(book) or time.monotonic() > deadline:
+        if not laws.hidden(book) or time.monotonic() > deadline:
             return book
         time.sleep(1)
 

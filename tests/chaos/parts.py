@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from tests.chaos import ends
 from tests.support.waiting import eventually
 
 from tallystream.streams.process.children import bound_argv
@@ -33,6 +34,8 @@ class Part:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._next = 0.0
+        self._since = 0
+        """Where the log of the current process begins."""
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -47,10 +50,12 @@ class Part:
         with self._lock:
             if self._process is not None and self._process.poll() is not None:
                 self.exits.append(self._process.returncode)
+                ends.note(self.name, self._process.returncode, self.log, self._since, len(self.exits))
                 self._process = None
                 self._next = time.monotonic() + 0.2
             if self.wanted and self._process is None and time.monotonic() >= self._next:
                 with self.log.open("ab") as log:
+                    self._since = log.tell()
                     self._process = subprocess.Popen(
                         bound_argv(self._argv), cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL,
                         stdout=log, stderr=log,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.chaos.campaign import Outcome
+from tests.chaos.ends import OURS
 from tests.chaos.faults import KINDS, Blow
 
 TITLE = "# Exact under crashes: the evidence\n"
@@ -78,6 +79,7 @@ def render(outcome: Outcome, command: str, title: str) -> str:
         f"| session-hours, exact to the token and the picodollar | {figures['session_hours']:,} |",
         f"| moments at which positions were compared with the topics | {figures['snapshots']:,} |",
         f"| unreadable records, ignored by readers and recovery | {figures['garbage_ignored']:,} |",
+        f"| processes that ended by themselves, with exit codes | {_exits(figures['exits'])} |",
         (
             f"| session-hours recovered by a new worker | {figures['recovered_rows']:,} in"
             f" {figures['recovery_seconds']} s |"
@@ -110,6 +112,12 @@ def _kinds(blows: Sequence[Blow]) -> list[str]:
 
 def _answers(answers: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} x {status}" for status, count in sorted(answers.items()))
+
+
+def _exits(exits: Mapping[str, Sequence[int]]) -> str:
+    """Return how often each component ended with which code, without the ends that a fault brought about."""
+    found = Counter((name, code) for name, codes in exits.items() for code in codes if code not in OURS)
+    return ", ".join(f"{name} {count} x {code}" for (name, code), count in sorted(found.items())) or "none"
 
 
 def _percentiles(name: str, figures: Mapping[str, float]) -> str:

@@ -16,7 +16,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.protocol.admin import DeleteGroupsRequest
 from tests.chaos.hand import DAY, Hand, World, late_rows, world
-from tests.chaos.ledger import hidden
+from tests.chaos.laws import hidden
 from tests.support.counting import EndedError
 from tests.support.rig import Rig
 from tests.support.topics import delete_topic, set_topic_config

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
@@ -17,6 +15,7 @@ from tests.chaos.disks import filled
 from tests.chaos.hand import World, world
 from tests.chaos.load import Fleet, Fleetwise
 from tests.integration.gateway.test_kafka_away import drained, paused, serve
+from tests.support.disks import small_disk
 from tests.support.gateway import INGEST_ID, config_of, connection, running, write
 from tests.support.open_kafka import OpenKafka
 from tests.support.waiting import until
@@ -54,21 +53,6 @@ def held(directory: Path) -> Iterator[None]:
         backup.execute("ROLLBACK")
 
 
-@contextmanager
-def small_disk(directory: Path) -> Iterator[None]:
-    """Put the directory on a disk of its own."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a disk needs root")
-    directory.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(directory)]
-    if subprocess.run(mount, check=False).returncode:
-        pytest.skip("no disk can be mounted here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(directory)], check=True)
-
-
 def sets_aside(files: SpoolFiles, slot: Slot) -> SpoolFile | None:
     """Open a spool file, and set it aside whatever is the reason that it cannot be opened."""
     try:
@@ -101,7 +85,7 @@ async def test_acknowledged_requests_survive_a_spool_that_cannot_be_opened(
 ) -> None:
     directory = tmp_path / "gateway"
     kafka = broker.settings
-    with small_disk(directory) if mishap == "full disk" else nullcontext():
+    with small_disk(directory, DISK_MB) if mishap == "full disk" else nullcontext():
         async with counting(kafka, prefix, tmp_path) as here:
             config = config_of(kafka, prefix, tmp_path, topics=here.topics)
             async with running(config):

@@ -13,17 +13,20 @@ import logging
 import struct
 import sys
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, ClassVar, Literal, NoReturn
 
 import uvloop
+from faust.types import TP
 
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import TopicSpec
 from tallystream.streams.runtime import Engine, Fold, Group, InputRecord, Partition, PublicRows
+from tallystream.streams.runtime.changelog import reserved
 from tallystream.streams.runtime.faust_backend import App, FoldTable, run
+from tallystream.streams.runtime.faust_backend.batches import BatchScheduler
 
 ROW = struct.Struct("<qqq")
 HEADERS = [("schema", b"count/1")]
@@ -93,6 +96,8 @@ class WorkerConfig:
     """In each partition, every n-th fetched batch does not reach the table."""
     drop_first: int = 0
     """In each partition, the fetched batches that do not reach the table."""
+    tear_every: int = 0
+    """In each partition, only the first half of every n-th fetch leaves the scheduler."""
     sweep: bool = True
     """False: tombstones are never written."""
     standby: bool = False
@@ -176,6 +181,9 @@ class Counts(Fold):
             ],
         )
 
+    def public_key(self, partition: Partition, topic: str, key: bytes) -> bytes | None:
+        return None if reserved(key) or topic != self.names.rows else key
+
     def is_current(self, partition: Partition, topic: str, key: bytes, row: bytes | None) -> bool:
         raw = partition.stored(key) if topic == self.names.rows else None
         if raw is None:
@@ -248,8 +256,30 @@ class CountsTable(FoldTable):
         self.fold = fold
 
 
+class Torn(BatchScheduler):
+    """Loses records in the middle of a fetch, as faust-streaming 751 does when a topic's buffer is replaced meanwhile.
+
+    The consumer has passed them already, and whatever is fetched later is handed over.
+    """
+
+    every: ClassVar[int] = 0
+    fetches: ClassVar[Counter[int]] = Counter()
+
+    def iterate(self, records: Mapping[TP, list[Any]]) -> Iterator[tuple[TP, Any]]:
+        """Yield the batches of what is left of each fetch."""
+        left = {}
+        for tp, fetched in records.items():
+            self.fetches[tp.partition] += 1
+            torn = self.fetches[tp.partition] % self.every == 0
+            left[tp] = fetched[: len(fetched) // 2] if torn else fetched
+        return super().iterate(left)
+
+
 def build(config: WorkerConfig, engine: type[Engine] = Engine, **settings: Any) -> tuple[App, CountsTable]:
     """Return the app and its table; `engine` lets a test remove a safeguard, to see that this is noticed."""
+    if config.tear_every:
+        Torn.every = config.tear_every
+        settings["ConsumerScheduler"] = Torn
     app = App(
         Names(config.prefix).group,
         KafkaSettings(config.bootstrap),

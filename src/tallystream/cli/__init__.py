@@ -194,6 +194,18 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except Exception as exc:  # noqa: BLE001 - the last resort: users get one line instead of a traceback
+        code = _unforeseen(exc, as_json=as_json)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _unforeseen(exc: Exception, *, as_json: bool) -> int:
+    """Report an error that nothing has handled: the disk's, or a bug of ours."""
+    from tallystream.streams.local_disk import disk_error
+
+    disk = disk_error(exc)
+    if disk is not None:
+        fail(disk.code, disk.message, disk.hint, as_json=as_json)
+    else:
         fail(
             "internal",
             f"{type(exc).__name__}: {exc}".strip().rstrip(":"),
@@ -201,8 +213,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             as_json=as_json,
             defect=exc,
         )
-        code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+    return 1
 
 
 def _usage(exc: TyperException, *, as_json: bool) -> int:

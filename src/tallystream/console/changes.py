@@ -123,7 +123,7 @@ class Changes:
                 rows.append(prepared)
         if rows:
             async with self._audited(actor, "deadletters.replay", "-", {"letters": str(len(rows))}):
-                await letters.send(self._config.kafka, self._config.topics.usage.name, rows)
+                await letters.send(self._config.kafka, self._config.topics, rows)
         return models.ReplayResult(replayed=len(rows), skipped=dict(skipped))
 
     def _issued(self, issued: Issued) -> models.IssuedConnection:

@@ -54,7 +54,17 @@ async def _look_at(
     context: DoctorContext, admin: AIOKafkaAdminClient, spec: TopicSpec, partitions: Sequence[Mapping[str, Any]]
 ) -> list[Finding]:
     found = []
-    if len(partitions) != spec.partitions:
+    if spec.spread and len(partitions) > spec.partitions:
+        found.append(
+            Finding(
+                "partitions",
+                f"{spec.name} has {len(partitions)} partitions instead of {spec.partitions}: those added later stay"
+                " empty, and everything goes on as before",
+                "nothing, if TALLYSTREAM_PARTITIONS is what it was when the topics were created; never raise it to the"
+                " new count (docs/operations/rebalance.md)",
+            )
+        )
+    elif len(partitions) != spec.partitions:
         found.append(
             Finding(
                 "partitions",

@@ -131,7 +131,8 @@ class CounterLedger:
             self._forget(hours, now_hour)
             self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # SQLite itself has ended it if the disk is full
+                self._db.execute("ROLLBACK")
             self._load()
             raise
         self.published = PublishedCounters(sums, hours, self.published.skipped + broken)

@@ -7,6 +7,10 @@ import signal
 
 from tallystream.streams.runtime.faust_backend.app import App
 
+STOP_TIMEOUT = 20.0
+"""Seconds that a stop may take; a supervisor kills after 25. Faust and aiokafka wait much longer for acknowledgements
+that do not arrive."""
+
 
 async def run(app: App, stop: asyncio.Event | None = None) -> None:
     """Run `app` until `stop` is set, then stop it cleanly; without `stop`, until SIGTERM or SIGINT.
@@ -28,7 +32,11 @@ async def run(app: App, stop: asyncio.Event | None = None) -> None:
             starting.result()
             await stopping
         watching.cancel()
-        await app.stop()
+        closing = asyncio.ensure_future(app.stop())
+        await asyncio.wait((closing,), timeout=STOP_TIMEOUT)
+        if not closing.done():
+            app.die(f"it did not stop within {STOP_TIMEOUT:.0f} s: Kafka does not answer; the next process continues")
+        closing.result()
         # A start that is still running may wait forever for a response on a connection that `stop` has closed.
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)

@@ -27,6 +27,10 @@ ROCKSDB: Mapping[str, int] = {
 """Limits of one partition's database; Faust's defaults (2 GiB of cache each) are meant for one database per machine."""
 
 
+GONE_TICKS = 5
+"""Seconds that a topic may be missing: a broker may learn of a topic a little later than another one."""
+
+
 class FoldTable(faust.Table[bytes, bytes]):
     """Runs `fold` over the topic `source`; its changelog is Faust's `{app id}-{fold.name}-changelog`.
 
@@ -64,6 +68,9 @@ class FoldTable(faust.Table[bytes, bytes]):
             topic_ids=topic_ids,
             accept_loss=accept_loss,
         )
+        self._gone = ""
+        """The topic, source or changelog, without which partitions were assigned."""
+        self._gone_for = 0
         self.standby = Standby(self.engine, partitions) if standby else None
         app.context.engines.append(self.engine)
         app.tables.add(self)
@@ -81,6 +88,10 @@ class FoldTable(faust.Table[bytes, bytes]):
     async def _watch(self) -> None:
         while not self.should_stop:
             await self.sleep(1.0)
+            if self._gone:
+                self._gone_for += 1
+                if self._gone_for >= GONE_TICKS:
+                    self.app.die(f"{self._gone} does not exist any more: it was deleted while this worker ran")
             await self.engine.watch()
 
     @Service.task
@@ -111,7 +122,14 @@ class FoldTable(faust.Table[bytes, bytes]):
     ) -> None:
         """Drop the in-memory state, and release the stores of revoked partitions."""
         self.engine.revoke_all()
-        self.engine.assign({tp.partition for tp in assigned if tp.topic == self.engine.source})
+        sources, logs = (
+            {tp.partition for tp in assigned if tp.topic == topic}
+            for topic in (self.engine.source, self.changelog_topic_name)
+        )
+        # Faust leaves out a topic that it does not know, and nothing would be counted, without a word.
+        self._gone = "" if sources == logs else self.engine.source if logs - sources else self.changelog_topic_name
+        self._gone_for = 0
+        self.engine.assign(sources)
         for tp in revoked:
             if tp.topic == self.changelog_topic_name:
                 self.engine.store.drop(tp.partition)

@@ -9,6 +9,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 import pytest
+from aiokafka.protocol import metadata
+from tests.support.kafka_proxy import METADATA, KafkaProxy, ProxiedRequest, through
+from typing_extensions import override
 
 from tallystream.schemas.errors import UnreachableError
 from tallystream.streams.connections.registry import Connections
@@ -97,3 +100,32 @@ async def test_broker_that_goes_on_losing_connections_is_reported_in_time(kafka:
     async with losing(kafka, 1_000_000) as proxy:
         with pytest.raises(UnreachableError, match="NodeNotReadyError"):
             await ensure(proxy.kafka, Topics(prefix, 1).all(), seconds=3.0)
+
+
+@dataclass
+class Starting(KafkaProxy):
+    """A broker that has just started: to whoever asks for all topics it first says that it has none, and no broker."""
+
+    answers: int = 0
+
+    @override
+    def refusal(self, request: ProxiedRequest) -> bytes | None:
+        if request.kind != METADATA or self.answers >= 3:
+            return None
+        if getattr(metadata, f"MetadataRequest_v{request.version}").decode(request.body).topics is not None:
+            return None
+        self.answers += 1
+        response = getattr(metadata, f"MetadataResponse_v{request.version}")
+        fields = {"throttle_time_ms": 0, "brokers": [], "cluster_id": "", "controller_id": -1, "topics": []}
+        return request.answered(response(**{name: fields[name] for name in response.SCHEMA.names}).encode())
+
+
+async def test_topics_are_checked_though_the_broker_has_just_started(kafka: KafkaSettings, prefix: str) -> None:
+    topics = Topics(prefix, 2)
+    async with through(Starting(kafka)) as proxy:
+        await ensure(proxy.kafka, topics.all())
+    async with through(proxy := Starting(kafka)):
+        await ensure(proxy.kafka, topics.all())
+        assert proxy.answers == 3
+    for spec in topics.all():
+        assert await partitions_of(kafka, spec.name) == list(range(spec.partitions))

@@ -7,19 +7,23 @@ import subprocess
 import time
 
 import pytest
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import InvalidTimestampError
 from tests.support.kafka_tools import class_path
 from tests.support.topics import set_topic_config
 from tests.support.waiting import until
 
+from tallystream.schemas import keys
 from tallystream.schemas.errors import UnfitError
+from tallystream.streams.deadletters import replay
 from tallystream.streams.embedded.jars import java
+from tallystream.streams.kafka.consumer import new_consumer
 from tallystream.streams.kafka.lifecycle import opened
+from tallystream.streams.kafka.reader import partitions_of
 from tallystream.streams.kafka.settings import KafkaSettings
-from tallystream.streams.kafka.topic_setup import ensure, settings_of
+from tallystream.streams.kafka.topic_setup import TopicCheck, ensure, settings_of
 from tallystream.streams.kafka.topics import Topics
 
 pytestmark = pytest.mark.kafka
@@ -74,6 +78,56 @@ async def test_rows_are_accepted_by_a_broker_whose_clock_is_behind(kafka: KafkaS
         await until(refused, "the broker applies its default")  # some time after it has confirmed it
         await ensure(kafka, (rows,))
         await until(accepted, "the broker applies our setting")
+
+
+async def test_raised_partition_count_is_not_used_and_a_wrong_setting_is_refused(
+    kafka: KafkaSettings, prefix: str
+) -> None:
+    topics = Topics(prefix, 2)
+    await ensure(kafka, topics.all())
+    async with opened(AIOKafkaAdminClient(**kafka.client())) as admin:
+        await admin.create_partitions({topics.usage.name: NewPartitions(total_count=5)})
+
+        async def raised(topic: str, count: int) -> None:
+            async def known() -> bool:
+                return len(await partitions_of(kafka, topic)) == count
+
+            await until(known, "the broker knows the new partitions")
+
+        await raised(topics.usage.name, 5)
+        await ensure(kafka, topics.all())
+        for wrong in (1, 3, 5):
+            with pytest.raises(UnfitError, match="partitions, we need"):
+                await ensure(kafka, Topics(prefix, wrong).all())
+        sessions = [keys.join("codex-7f3a", f"session-{number}") for number in range(50)]
+        await replay.send(kafka, topics, [(key, b"{}") for key in sessions])
+        ends = await ends_of(kafka, topics.usage.name, 5)
+        assert ends[2:] == [0, 0, 0]
+        assert sum(ends) == 50
+        await admin.create_partitions({topics.activity.name: NewPartitions(total_count=2)})
+        await raised(topics.activity.name, 2)
+        with pytest.raises(UnfitError, match="activity has 2 partitions, we need 1"):
+            await ensure(kafka, topics.all())
+
+
+async def ends_of(kafka: KafkaSettings, topic: str, partitions: int) -> list[int]:
+    at = [TopicPartition(topic, number) for number in range(partitions)]
+    async with opened(new_consumer(kafka)) as consumer:
+        found = await consumer.end_offsets(at)
+    return [found[one] for one in at]
+
+
+async def test_setting_that_changes_while_a_process_runs_stops_only_the_next_process(
+    kafka: KafkaSettings, prefix: str
+) -> None:
+    """It begins its work again after each outage of Kafka."""
+    usage = Topics(prefix, 2).usage
+    check = TopicCheck(kafka, (usage,))
+    await check()
+    await alter(kafka, usage.name, **{**usage.creation(1), "max.message.bytes": "10"})
+    await check()
+    with pytest.raises(UnfitError, match=r"max\.message\.bytes"):
+        await TopicCheck(kafka, (usage,))()
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,12 @@ import signal
 from pathlib import Path
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from tests.support.rig import Rig, Worker
 from tests.support.waiting import until
+
+from tallystream.streams.identity import read_identity
+from tallystream.streams.kafka.lifecycle import opened
 
 pytestmark = pytest.mark.kafka
 
@@ -63,12 +67,44 @@ async def test_missing_batches_are_read_again(rig: Rig) -> None:
     await rig.verify()
 
 
+async def test_records_lost_in_the_middle_of_a_fetch_are_read_again(rig: Rig) -> None:
+    """As faust-streaming 751 loses them when a topic's buffer is replaced; meanwhile a worker joins and leaves."""
+    async with rig.seats("a", tear_every=3) as (seat,):
+        await rig.owned(seat)
+        async with rig.load(800):
+            other = rig.start("b", tear_every=2)
+            await rig.owned(seat, other)
+            await rig.until(
+                lambda: all(worker.status()["repairs"] > 1 for worker in (seat.worker, other)), "repairs are counted"
+            )
+            assert await rig.terminate(other) == 0
+            await rig.owned(seat)
+        await rig.caught_up()
+    await rig.verify()
+
+
 async def test_gap_at_the_end_is_detected_without_later_records(rig: Rig) -> None:
     worker = rig.start(drop_first=1)
     async with rig.producer() as producer:
         await rig.send(producer, 10)
     await rig.caught_up()
     await rig.until(lambda: worker.status()["tail_stalls"] > 0, "it is counted")
+    await rig.verify()
+
+
+async def test_partitions_added_to_the_source_change_nothing(rig: Rig) -> None:
+    """An administrator raises the count while two workers run, which are started again afterwards."""
+    async with rig.seats("a", "b") as (seat, other):
+        async with rig.load():
+            await rig.owned(seat, other)
+            async with opened(AIOKafkaAdminClient(**rig.kafka.client())) as admin:
+                await admin.create_partitions({rig.names.source: NewPartitions(total_count=rig.partitions + 3)})
+            for one in (seat, other):
+                one.worker.kill()
+                await rig.until(lambda one=one: one.exits, "it is started again")  # type: ignore[misc]
+            await rig.owned(seat, other)
+            await rig.until(lambda: all(one.worker.status()["ready"] for one in (seat, other)), "both are ready")
+        await rig.caught_up()
     await rig.verify()
 
 
@@ -87,6 +123,40 @@ async def test_late_row_of_a_replaced_worker_is_overwritten(rig: Rig) -> None:
     await rig.caught_up()
     await rig.verify()
     await rig.until(lambda: worker.status()["late_writes"] > 0, "it has found rows that hid newer ones")
+
+
+async def test_rows_of_a_topic_that_was_deleted_are_written_again(rig: Rig) -> None:
+    """Once while nothing else is written, and once while no worker runs."""
+    worker = rig.start()
+    async with rig.producer() as producer:
+        await rig.send(producer, 300)
+    await rig.caught_up()
+
+    async def anew() -> None:
+        ids = await read_identity(rig.kafka, "", [rig.names.rows])
+        async with opened(AIOKafkaAdminClient(**rig.kafka.client())) as admin:
+            await admin.delete_topics([rig.names.rows])
+
+        async def created() -> bool:
+            await rig.create()
+            now = await read_identity(rig.kafka, "", [rig.names.rows])
+            return rig.names.rows in now.topic_ids and now.topic_ids != ids.topic_ids
+
+        await until(created, "it is created again")
+
+    async def complete() -> bool:
+        return await rig.public_rows(last=True) == dict(rig.truth)
+
+    await anew()
+    async with rig.producer() as producer:
+        await rig.send(producer, 1)  # notices it at once; without it, the next look at the topics' ends does
+    await rig.until(complete, "the rows are back")
+    assert await rig.terminate(worker) == 0
+    await anew()
+    assert await rig.public_rows() == {}
+    rig.start()
+    await rig.until(complete, "the rows are back")
+    await rig.verify()
 
 
 async def test_groups_of_many_record_batches_are_exact(rig: Rig) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.counting import WorkerConfig, build
+from tests.support.kafka_proxy import PRODUCE, KafkaProxy, through
 from tests.support.rig import Rig
 from tests.support.waiting import PATIENCE
 
@@ -20,6 +21,8 @@ from tallystream.streams.runtime.changelog import POSITION, WATERMARK, Position,
 from tallystream.streams.runtime.faust_backend import run
 
 pytestmark = pytest.mark.kafka
+STOPPED = 60.0
+"""Seconds after which a supervisor would no longer wait for a worker that it has told to stop."""
 
 
 async def test_sigterm_under_load_commits_all_that_was_folded(rig: Rig) -> None:
@@ -64,6 +67,20 @@ async def test_worker_stops_while_kafka_does_not_answer(rig: Rig) -> None:
     for writer in open_ones:
         writer.close()
     server.close()
+
+
+async def test_worker_told_to_stop_while_nothing_is_acknowledged_leaves_nothing_uncounted(rig: Rig) -> None:
+    """Its last rows have been written, but the acknowledgements for which a stop waits do not arrive."""
+    async with through(KafkaProxy(rig.kafka)) as proxy, rig.load():
+        worker = replace(rig, kafka=proxy.kafka).start(linger=0.05)
+        await rig.folds(worker, 200)
+        proxy.withheld = frozenset({PRODUCE})
+        await rig.until(lambda: proxy.kept, "rows are written, and it is not told")
+        worker.signal(signal.SIGTERM)
+        assert await rig.exit_code(worker, STOPPED) in (0, 70)
+        rig.start()
+    await rig.caught_up()
+    await rig.verify()
 
 
 async def test_third_worker_can_join_and_leave(rig: Rig) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import tempfile
 from dataclasses import dataclass
 from decimal import Decimal
@@ -12,6 +14,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.disks import small_disk
 from tests.support.examples import examples
 
 from tallystream.exporter.counters import CounterLedger, PublishedCounters
@@ -203,6 +206,24 @@ def test_damaged_counter_file_is_reported_clearly(tmp_path: Path) -> None:
     path.write_bytes(b"this is no database, however long it may be " * 99)
     with pytest.raises(UnfitError, match="cannot be read"):
         CounterLedger(path)
+
+
+def test_full_disk_is_reported_as_such_and_the_counters_go_on_with_room(tmp_path: Path) -> None:
+    here = tmp_path / "disk"
+    with small_disk(here, 1):
+        ledger = CounterLedger(here / "counters.sqlite")
+        ledger.apply([batch(row("first", 1, 5))], NOW)
+        filler = here / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(b"\0" * 512):
+                pass
+        rows = [row(f"session-{number}", 1, 1) for number in range(500)]
+        with pytest.raises(sqlite3.OperationalError, match="disk is full"):
+            ledger.apply([batch(*rows, after=2)], NOW)
+        assert totals(ledger.published)["requests"] == 5
+        filler.unlink()
+        assert totals(ledger.apply([batch(*rows, after=2)], NOW))["requests"] == 505
+        ledger.close()
 
 
 def test_labels_are_bounded_and_further_values_become_other() -> None:

@@ -41,6 +41,8 @@ CALLS = [
     (aiokafka.AIOKafkaProducer.__init__, "self._sender = Sender(\n            self.client"),
     (aiokafka.AIOKafkaProducer.create_batch, "self._message_accumulator.create_builder"),
     (aiokafka.AIOKafkaProducer.send_batch, "self._message_accumulator.add_batch"),
+    # one request at a time for a partition: tests/integration/kafka/test_new_topics.py
+    (Sender._sender_routine, "self._muted_partitions.add(tp)"),
     # consumer thread
     (driver.AIOKafkaConsumerThread._create_consumer, "self._create_worker_consumer(transport)"),
     (driver.AIOKafkaConsumerThread.on_start, "await self._consumer.start()"),

@@ -90,9 +90,10 @@ def replay(
             skipped[f"{letter.reason.value}: {prepared}"] += 1
         else:
             rows.append(prepared)
-    topic = (Topics(into) if into else settings.topics()).usage.name
+    topics = Topics(into) if into else settings.topics()
+    topic = topics.usage.name
     if rows and not dry_run:
-        run(letters.send(reach, topic, rows))
+        run(letters.send(reach, topics, rows))
     if json:
         emit_json({"replayed": len(rows), "dry_run": dry_run, "topic": topic, "skipped": dict(skipped)})
         return
