@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.support.longest_first import longest_first
 from tests.support.postgres import PostgresServer, postgres_server
 
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -21,6 +22,10 @@ settings.register_profile("same", settings.get_profile("tallystream"), derandomi
 settings.load_profile(os.environ.get("TALLYSTREAM_TEST_PROFILE", "tallystream"))
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    longest_first(items)
 
 
 @pytest.fixture(scope="session")

@@ -44,16 +44,16 @@ def pick(*taken: int) -> int:
         port = random.choice(BELOW_EPHEMERAL)  # noqa: S311 - no secret
         # Reserve it before testing it, because the test briefly listens and could collide with the process that picked
         # it.
-        if port not in taken and _reserve(port) and is_free(port):
+        if port not in taken and reserve(port) and is_free(port):
             return port
     raise UnreachableError(
         f"no free port between {BELOW_EPHEMERAL.start} and {BELOW_EPHEMERAL.stop}", "what listens there?"
     )
 
 
-def _reserve(port: int) -> bool:
+def reserve(port: int) -> bool:
     """Tell whether we may try the port, by creating its file exclusively. True if files cannot be created."""
-    path = Path(tempfile.gettempdir()) / f"tallystream-ports-{os.getuid()}" / str(port)
+    path = reservation(port)
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         path.touch(exist_ok=False)
@@ -65,3 +65,8 @@ def _reserve(port: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def reservation(port: int) -> Path:
+    """Return the file that reserves a port until it is RESERVED_FOR seconds old."""
+    return Path(tempfile.gettempdir()) / f"tallystream-ports-{os.getuid()}" / str(port)

@@ -23,6 +23,7 @@ from tests.chaos.disks import SmallDisks
 from tests.chaos.parts import ROOT, Part
 from tests.chaos.toxiproxy import Toxiproxy
 from tests.chaos.witness import Witness
+from tests.support.stand_ins import urls_of
 from tests.support.waiting import eventually
 
 from tallystream.streams.embedded.broker import EmbeddedKafka
@@ -180,8 +181,7 @@ class Cluster:
         process = self._stand_ins = subprocess.Popen(
             bound_argv(argv), cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, text=True
         )
-        assert process.stdout is not None
-        urls = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")
+        urls = urls_of(process)
         self.environment |= {
             "TALLYSTREAM_OPENAI_BASE_URL": urls["openai"],
             "TALLYSTREAM_OPENAI_API_TOKEN": "sk-sandbox",

@@ -105,12 +105,13 @@ class Hand:
             await self.engine.accepted(self.partition.expected)
 
     async def commit(self) -> None:
-        """Commit a group and the following groups of tombstones."""
+        """Commit a group and the following groups of tombstones, until the sweep for closed hours has ended."""
+        partition = self.partition
         await self.engine.commit(0)
-        await asyncio.sleep(0.02)
-        while self.partition.expired:
-            await self.engine.commit(0)
-            await asyncio.sleep(0.02)
+        while partition.expiry is not None and not partition.expiry.done():
+            if partition.expired:
+                await self.engine.commit(0)
+            await asyncio.sleep(0.001)
 
     async def work(self) -> None:
         """Take the assignment, fold everything and commit."""

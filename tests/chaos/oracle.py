@@ -101,7 +101,7 @@ def judge(
 
 def _settled(cluster: Cluster) -> accounts.Ledger:
     """Read the topics once the owners have overwritten late rows, for which they check periodically."""
-    deadline = time.monotonic() + 3 * late_writes.CHECK_EVERY
+    deadline = time.monotonic() + 6 * late_writes.CHECK_EVERY
     while True:
         book = asyncio.run(accounts.read(cluster.kafka, cluster.topics))
         if not laws.hidden(book) or time.monotonic() > deadline:

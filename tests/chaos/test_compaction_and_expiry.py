@@ -14,13 +14,12 @@ from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.protocol.admin import DeleteGroupsRequest
 from tests.chaos.hand import DAY, Hand, World, late_rows, world
 from tests.chaos.laws import hidden
 from tests.support.counting import EndedError
 from tests.support.rig import Rig
-from tests.support.topics import delete_topic
+from tests.support.topics import delete_topic, set_topic_config
 from tests.support.waiting import until
 
 from tallystream.schemas.errors import Reason, UnfitError
@@ -42,8 +41,7 @@ async def alter(here: World, spec: TopicSpec, changes: dict[str, str]) -> None:
     admin = AIOKafkaAdminClient(**here.kafka.client())
     await admin.start()
     try:
-        resource = ConfigResource(ConfigResourceType.TOPIC, spec.name, configs={**spec.config, **changes})
-        await admin.alter_configs([resource])
+        await set_topic_config(admin, spec.name, {**spec.config, **changes})
     finally:
         await admin.close()
 

@@ -11,7 +11,7 @@ from tests.chaos.campaign import run
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
 PLAN = (
-    *["worker"] * 4,
+    *["worker"] * 2,
     *["gateway"] * 2,
     "workers",
     "broker",

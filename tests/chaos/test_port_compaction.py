@@ -66,8 +66,7 @@ async def test_restart_and_takeover_on_compacted_topics_send_nothing_again(
             writes = one.sandbox.store.writes
             assert await first.stop() == 0
             first.start()
-            await until(lambda: first.metric("tallystream_sink_sweeps_total"), "everything was compared")
-            await until(lambda: _idle(first), "nothing is left to do")
+            await until(first.idle, "everything was compared, and nothing is left to do")
             assert one.sandbox.store.writes == writes
 
             # a machine without a copy takes over from a sink that is killed during a write
@@ -80,7 +79,7 @@ async def test_restart_and_takeover_on_compacted_topics_send_nothing_again(
                 await change()
                 await until(lambda: second.metric("tallystream_sink_sweeps_total"), "everything was compared")
                 await right(one)
-                await until(lambda: _idle(second), "nothing is left to do")
+                await until(second.idle, "nothing is left to do")
                 assert not await one.letters()
 
                 # another comparison, using only the compacted topics, finds nothing to send
@@ -89,8 +88,7 @@ async def test_restart_and_takeover_on_compacted_topics_send_nothing_again(
                 third = tmp_path / "third"
                 third.mkdir()
                 with sink(one, third) as last:
-                    await until(lambda: last.metric("tallystream_sink_sweeps_total"), "everything was compared")
-                    await until(lambda: _idle(last), "nothing is left to do")
+                    await until(last.idle, "everything was compared, and nothing is left to do")
                     sent = one.sandbox.store.writes - writes
                     assert sent <= await last.metric("tallystream_sink_entities_resent_total"), "only what is in doubt"
                     assert not one.wrong_sessions()
@@ -98,8 +96,3 @@ async def test_restart_and_takeover_on_compacted_topics_send_nothing_again(
 
 async def _stands_by(one: SinkProcess) -> bool:
     return (await one.role()) == "standby"
-
-
-async def _idle(one: SinkProcess) -> bool:
-    waiting = ("sweep_running", "backlog_documents", "backlog_entities", "repetitions_due")
-    return not any([await one.metric(f"tallystream_sink_{name}") for name in waiting])

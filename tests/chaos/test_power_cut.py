@@ -25,7 +25,7 @@ from tests.support.waiting import until
 from tallystream.streams.embedded.broker import EmbeddedKafka
 from tallystream.streams.kafka.lifecycle import opened
 
-pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(900)]
 SESSIONS = [f"s{number}" for number in range(12)]
 
 

@@ -13,7 +13,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from tests.chaos.brokers import beside_each_other, brokers
 from tests.integration.gateway.test_kafka_away import HEADERS, body, ids_of
-from tests.support.gateway import config_of, connection, event_ids, logs_path, running, write
+from tests.support.gateway import SPOOLS_SOON, config_of, connection, event_ids, logs_path, running, write
 from tests.support.waiting import until
 
 from tallystream.schemas import keys
@@ -25,7 +25,7 @@ from tallystream.streams.kafka.partitioning import partition_of
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
 
-pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(900)]
 PARTITIONS = 3
 SICK = 0
 
@@ -51,6 +51,11 @@ async def create(kafka: KafkaSettings, topics: Topics) -> None:
         assert not any(code for _, code, *_ in response.topic_errors), response
 
 
+def waiting(gateway: Gateway) -> set[int]:
+    """Return the partitions of `usage` with messages in the spool. Under load, a late ack may put others there."""
+    return {lane.place.partition for lane in gateway.spool.lanes()}
+
+
 async def careless(self: Drain, rows: list[SpooledRow]) -> tuple[set[int], str]:
     """Send rows and take each for acknowledged, without waiting for those that are late."""
     batches = self._link.send([row.message for row in rows])
@@ -68,7 +73,7 @@ async def test_one_failing_partition_does_not_affect_the_others(
         topics = Topics(prefix, PARTITIONS)
         await create(kafka, topics)
         await write(kafka, topics, connection())
-        config = config_of(kafka, prefix, tmp_path, topics=topics, first_contact=30.0)
+        config = config_of(kafka, prefix, tmp_path, topics=topics, **SPOOLS_SOON)
         sent: list[bytes] = []
         async with aiohttp.ClientSession() as http:
 
@@ -93,18 +98,18 @@ async def test_one_failing_partition_does_not_affect_the_others(
                 for partition in range(PARTITIONS):
                     await post(gateway, partition)
                 os.kill(cluster[2].pid, signal.SIGKILL)
-                for _ in range(12):
+                for _ in range(4):
                     await post(gateway, SICK)
                     await all_arrive(gateway)
                 await until(lambda: gateway.link.away == 1, "one partition is known to be away")
                 assert gateway.link.live
-                assert {lane.place.partition for lane in gateway.spool.lanes()} == {SICK}
+                await until(lambda: waiting(gateway) == {SICK}, lambda: f"only {SICK} waits, not {waiting(gateway)}")
             # A gateway that starts now behaves in the same way.
             async with running(config) as gateway:
                 await until(lambda: gateway.link.connected, "it is connected")
                 await post(gateway, SICK)
                 await all_arrive(gateway)
-                assert {lane.place.partition for lane in gateway.spool.lanes()} == {SICK}
+                await until(lambda: waiting(gateway) == {SICK}, lambda: f"only {SICK} waits, not {waiting(gateway)}")
                 await asyncio.to_thread(cluster[2].stop)
                 await asyncio.to_thread(cluster[2].start)
                 await until(lambda: not gateway.spool.level.rows, "the spool is drained")

@@ -30,7 +30,7 @@ from tallystream.streams.gateway.spool.files import PATIENCE, SpoolFiles
 from tallystream.streams.gateway.spool.slots import Slot, spools
 from tallystream.streams.kafka.settings import KafkaSettings
 
-pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(900)]
 REQUESTS = 30
 DISK_MB = 8
 

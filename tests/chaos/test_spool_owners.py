@@ -21,7 +21,7 @@ from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.service.locks import ProcessLock
 
 __all__ = ["broker"]
-pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(900)]
 
 
 class Unlocked(ProcessLock):

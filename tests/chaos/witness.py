@@ -22,9 +22,9 @@ from tallystream.streams.runtime.changelog import POSITION, Position
 T = TypeVar("T")
 Offsets = Mapping[int, int]
 PATIENCE_MS = 4000
+"""Timeout of a request, after which another broker is asked, because the leader may hang."""
 GIVE_UP = 180.0
 """Seconds after which a missing answer of Kafka fails the run."""
-"""Timeout of a request, after which another broker is asked, because the leader may hang."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Witness:
 
     def start(self) -> None:
         self._thread.start()
-        self._call(self._start(), 30)
+        self._call(self._start())
 
     def stop(self) -> None:
         if self._thread.is_alive():
@@ -97,14 +97,28 @@ class Witness:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(seconds)
 
     async def _start(self) -> None:
-        self._consumer = AIOKafkaConsumer(
-            **self._kafka.client(), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
-            max_partition_fetch_bytes=8 << 20, fetch_max_wait_ms=20, request_timeout_ms=PATIENCE_MS,
-        )  # fmt: skip
-        await self._consumer.start()
+        self._consumer = await self._connected()
         self._consumer.assign(self._partitions(self._topics.session_hours_changelog.name))
         self._inherited = await self._committed()
         self._tail = asyncio.create_task(self._follow())
+
+    async def _connected(self) -> Any:
+        """Return a started consumer; a broker that has just started may take longer than a request's timeout."""
+        deadline = time.monotonic() + GIVE_UP
+        while True:
+            consumer = AIOKafkaConsumer(
+                **self._kafka.client(), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
+                max_partition_fetch_bytes=8 << 20, fetch_max_wait_ms=20, request_timeout_ms=PATIENCE_MS,
+            )  # fmt: skip
+            try:
+                await start(consumer)
+            except (KafkaError, OSError):
+                await close(consumer)
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.2)
+            else:
+                return consumer
 
     async def _stop(self) -> None:
         if self._tail is not None:

@@ -22,12 +22,13 @@ from typing import Any
 import pytest
 from tests.support import worked_bills as worked
 from tests.support.product import Product, product
-from tests.support.waiting import eventually
+from tests.support.stand_ins import urls_of
+from tests.support.waiting import ANSWER, eventually
 
 from tallystream.sandbox.billed import Bill, OpenAIBill
 from tallystream.streams.process import tcp_ports
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 @contextmanager
@@ -37,9 +38,8 @@ def sandbox(bill: Bill, prices: Path) -> Iterator[tuple[str, dict[str, str]]]:
     argv = [sys.executable, "-m", "tallystream", "sandbox", "--port", str(tcp_ports.pick()), "--json",
             "--bill", str(prices.parent / "bill.json")]  # fmt: skip
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
     try:
-        urls = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")
+        urls = urls_of(process)
         yield (
             urls["url"],
             {
@@ -56,12 +56,12 @@ def sandbox(bill: Bill, prices: Path) -> Iterator[tuple[str, dict[str, str]]]:
         )
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=ANSWER)
 
 
 def post(url: str, body: bytes, content_type: str = "application/x-protobuf") -> None:
     request = urllib.request.Request(url, body, {"Content-Type": content_type})
-    with urllib.request.urlopen(request, timeout=20) as response:
+    with urllib.request.urlopen(request, timeout=ANSWER) as response:
         assert response.status == 200
 
 
@@ -79,13 +79,21 @@ def bills_of(running: Product) -> dict[str, Any]:
     link = running.json("console", "link")["url"]
     opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
     base = link.partition("/login")[0]
-    opener.open(link, timeout=20).close()
 
     def read(path: str) -> str:
-        with opener.open(base + path, timeout=20) as response:
+        with opener.open(base + path, timeout=ANSWER) as response:
             return str(response.read().decode())
 
-    eventually(lambda: "restated by +$0.14" in read("/bills"), "the console shows the restatement", 30)
+    def listens() -> bool:
+        try:
+            return bool(read("/static/icon.svg"))
+        except urllib.error.URLError:
+            return False
+
+    eventually(listens, "the console answers")
+    opener.open(link, timeout=ANSWER).close()
+
+    eventually(lambda: "restated by +$0.14" in read("/bills"), "the console shows the restatement")
     table = list(csv.DictReader(read("/api/v1/bills?format=csv").splitlines()))
     document: dict[str, Any] = json.loads(read("/api/v1/bills"))
     assert [one["causes.discount"] for one in table if one["causes.discount"]] == [
@@ -95,7 +103,7 @@ def bills_of(running: Product) -> dict[str, Any]:
 
 
 def port_bills(stand_in: str) -> dict[str, dict[str, Any]]:
-    with urllib.request.urlopen(f"{stand_in}/sandbox/port/entities", timeout=20) as response:
+    with urllib.request.urlopen(f"{stand_in}/sandbox/port/entities", timeout=ANSWER) as response:
         found = json.load(response, parse_float=Decimal)
     return {one["identifier"]: one["properties"] for one in found if one["blueprint"] == "coding_agent_bill_day"}
 
@@ -118,27 +126,29 @@ def test_worked_examples_are_exact_through_all_processes(tmp_path: Path) -> None
         for client, anthropic in (("codex", False), ("claude", True)):
             logs = running.json("connections", "create", client)["logs_url"]
             post(logs, worked.telemetry(seen, anthropic=anthropic))
-        running.cli("wait", "--caught-up", "--timeout", "60")
+        running.cli("wait", "--caught-up", "--timeout", "180")
 
-        def all_causes() -> list[dict[str, Decimal]]:
-            return [causes(one) for one in statements(running).values() if one["causes"] is not None]
+        wanted_sums = {
+            ("openai", first): ("4.5", "4.806", "-0.306"),
+            ("openai", second): ("3.6", "3.87", "-0.27"),
+            ("openai", third): ("125.45", "117", "8.45"),
+            ("anthropic", third): ("77.95123457", "67.4962345678", "10.4550000022"),
+        }
+        found: dict[tuple[str, str], dict[str, Any]] = {}
 
-        eventually(
-            lambda: worked.ANALYTICS in all_causes() and worked.CONTRACT in all_causes(), "all is reconciled", 60
-        )
-        found = statements(running)
-        assert {place for place, one in found.items() if one["causes"] is not None} == {
-            ("openai", first), ("openai", second), ("openai", third), ("anthropic", third),
-        }  # fmt: skip
-        sums = {place: (one["bill_usd"], one["estimate_usd"], one["difference_usd"]) for place, one in found.items()}
-        assert sums["openai", third] == ("125.45", "117", "8.45")
+        def sums() -> dict[tuple[str, str], tuple[str, str, str]]:
+            found.update(statements(running))
+            return {
+                place: (one["bill_usd"], one["estimate_usd"], one["difference_usd"])
+                for place, one in found.items()
+                if one["causes"] is not None
+            }
+
+        eventually(lambda: sums() == wanted_sums, lambda: f"all is reconciled: {sums()}")
         assert causes(found["openai", third]) == worked.CONTRACT
         assert found["openai", third]["discount_ratio"] == "0.9"
-        assert sums["anthropic", third] == ("77.95123457", "67.4962345678", "10.4550000022")
         assert causes(found["anthropic", third]) == worked.ANALYTICS
-        assert sums["openai", first] == ("4.5", "4.806", "-0.306")
         assert {cell["model"]: causes(cell) for cell in found["openai", first]["cells"]} == worked.MIDNIGHT
-        assert sums["openai", second] == ("3.6", "3.87", "-0.27")
         assert causes(found["openai", second]) == worked.AFTER
 
         words = running.cli("reconcile", "--since", third, "--explain")
@@ -149,7 +159,7 @@ def test_worked_examples_are_exact_through_all_processes(tmp_path: Path) -> None
 
         # The costs catch up with the usage: the lag is gone, and the change is a statement of its own.
         post(f"{stand_in}/sandbox/bill", bill(behind=False).model_dump_json().encode(), "application/json")
-        eventually(lambda: statements(running)["openai", second]["restated"] is not None, "the restatement is seen", 60)
+        eventually(lambda: statements(running)["openai", second]["restated"] is not None, "the restatement is seen")
         restated = statements(running)["openai", second]
         assert (restated["restated"]["change_usd"], restated["restated"]["causes"]["lag"]) == ("0.135", "0.135")
         assert causes(restated) == {name: value for name, value in worked.AFTER.items() if name != "lag"}
@@ -163,10 +173,10 @@ def test_worked_examples_are_exact_through_all_processes(tmp_path: Path) -> None
             ("openai", second): "0.135"
         }
         adding = "select sum(usd) as usd from reconciled_causes"
-        assert running.json("sql", adding)["rows"] == [{"usd": "18.4640000022"}]
+        assert running.sql(adding) == [{"usd": "18.4640000022"}]
 
         # Once all is caught up, Port has the same of each provider's days.
-        running.cli("wait", "--caught-up", "--timeout", "90")
+        running.cli("wait", "--caught-up", "--timeout", "180")
         held = port_bills(stand_in)
         wanted = {f"{provider}-{day}": one for (provider, day), one in statements(running).items() if one["causes"]}
         assert held.keys() == wanted.keys()

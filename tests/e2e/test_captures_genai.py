@@ -48,7 +48,7 @@ def got(rows: list[dict[str, Any]]) -> Counter[str]:
 
 @pytest.mark.skipif(not FOLDERS, reason="there are no recordings beside this checkout")
 @pytest.mark.e2e
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_recorded_sdk_runs_cost_exactly_what_was_served(tmp_path: Path) -> None:
     """All recordings over one connection, one after the other, twice; gRPC calls are repeated as gRPC calls."""
     want: Counter[str] = Counter()
@@ -66,7 +66,7 @@ def test_recorded_sdk_runs_cost_exactly_what_was_served(tmp_path: Path) -> None:
                     export(connection["grpc"].rpartition("/")[2], tuple(connection["headers"].items()), body)
                 else:
                     assert post(connection["traces_url"], body) == 200
-            running.cli("wait", "--caught-up", "--timeout", "90")
+            running.cli("wait", "--caught-up", "--timeout", "180")
             table = running.json("cost", "sessions")
             assert table["complete"]
             assert +got(table["rows"]) == +want

@@ -16,14 +16,16 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
-from tests.support.browser import chromium
+from playwright.sync_api import Error as PlaywrightError
+from tests.support.browser import ARRIVES_MS, chromium
 from tests.support.otlp_bodies import SECRET, Group, codex_record, codex_response, encode
-from tests.support.product import Product, product
+from tests.support.product import COMMAND, Product, product
 from tests.support.replay import Body, post
+from tests.support.waiting import eventually
 
 from tallystream.schemas.otlp import Encoding
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 PAGES = ("/", "/providers", "/providers/billing/openai", "/sessions", "/deadletters", "/bills", "/openai", "/health")
 WITHOUT_FILES = """() => [...document.querySelectorAll("main table")].filter(table => {
   for (let at = table; at.id !== "main"; at = at.parentElement) {
@@ -39,8 +41,6 @@ WITHOUT_LINK = """() => [...document.querySelectorAll("main tbody td.n, main .bi
 SHOTS = Path(__file__).resolve().parents[2] / "build" / "console"
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 """Schemathesis' checks of what is answered."""
-ARRIVES_MS = 60_000
-"""Timeout for failures; passing tests do not wait for it."""
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +64,14 @@ def link(running: Product) -> str:
 def open_link(page: Page, url: str) -> str:
     """Follow a link, as soon as the console answers; return the base URL."""
     base = url.partition("/login")[0]
-    for _ in range(100):
+
+    def answers() -> bool:
         try:
-            page.request.get(f"{base}/static/icon.svg")
-            break
-        except Exception:
-            page.wait_for_timeout(200)
+            return page.request.get(f"{base}/static/icon.svg").ok
+        except PlaywrightError:
+            return False
+
+    eventually(answers, "the console answers")
     page.goto(url)
     return base
 
@@ -112,23 +114,25 @@ def test_console_shows_a_new_session_and_explains_its_cost(running: Product, bro
             "simulate", "--endpoint", endpoint, "--agents", "1", "--requests", "12", "--seed", "3", "--client", "codex",
             "--truth", str(tmp_path / "truth.json"),
         ),
-        env=running.environment, capture_output=True, text=True, timeout=120, check=False,
+        env=running.environment, capture_output=True, text=True, timeout=COMMAND, check=False,
     )  # fmt: skip
     assert fleet.returncode == 0, fleet.stderr
     # The page is not reloaded; the row itself must change.
-    expect(row).not_to_contain_text("waiting", timeout=ARRIVES_MS)
+    expect(row).not_to_contain_text("waiting")
 
     page.get_by_role("link", name="Sessions").click()
     first = page.locator("#sessions-list tbody th a").first
     expect(first).to_be_visible(timeout=ARRIVES_MS)
-    running.cli("wait", "--caught-up", "--timeout", "90")
+    running.cli("wait", "--caught-up", "--timeout", "180")
     truth = running.json("cost", "sessions")["rows"]
     dearest = truth[0]
-    page.goto(f"{base}/session?connection={dearest['connection_id']}&id={dearest['session_id']}")
+    there = f"{base}/session?connection={dearest['connection_id']}&id={dearest['session_id']}"
+    eventually(lambda: page.request.get(there).ok, "the ledger has the session")
+    page.goto(there)
     whole = sum(
         (Decimal(one["cost_usd"] or 0) for one in truth if one["session_id"] == dearest["session_id"]), Decimal(0)
     )
-    expect(page.locator("#session-cost")).to_have_attribute("data-usd", f"{whole.normalize():f}", timeout=ARRIVES_MS)
+    expect(page.locator("#session-cost")).to_have_attribute("data-usd", f"{whole.normalize():f}")
     expect(page.get_by_role("heading", name="How the cost was computed")).to_be_visible()
     charges = page.request.get(base + (page.locator("a[href*='table=charges'][download]").get_attribute("href") or ""))
     assert charges.status == 200
@@ -153,7 +157,7 @@ def test_session_page_shows_started_sessions_and_plan_billing(running: Product, 
     connection = running.json("connections", "create", "codex", "--name", "family")
     sent = Body("logs", {"content-type": "application/x-protobuf"}, body)
     assert post(connection["logs_url"], sent) == 200
-    running.cli("wait", "--caught-up", "--timeout", "90")
+    running.cli("wait", "--caught-up", "--timeout", "180")
     only = ("--connection", connection["connection_id"])
     alone = running.json("cost", "sessions", *only)["rows"]
     (whole,) = running.json("cost", "sessions", "--with-children", *only)["rows"]
@@ -163,7 +167,9 @@ def test_session_page_shows_started_sessions_and_plan_billing(running: Product, 
 
     page = browser.new_page()
     base = open_link(page, link(running))
-    page.goto(f"{base}/session?connection={connection['connection_id']}&id=parent")
+    there = f"{base}/session?connection={connection['connection_id']}&id=parent"
+    eventually(lambda: page.request.get(there).ok, "the ledger has the session")
+    page.goto(there)
     expect(page.get_by_role("heading", name="Sessions that it started")).to_be_visible(timeout=ARRIVES_MS)
     expect(page.locator("#plan")).to_contain_text("A plan pays for this usage")
     assert serious(page) == []
@@ -206,8 +212,11 @@ def test_each_number_leads_on_and_each_table_has_files(running: Product, browser
         assert path == "/health" or page.evaluate(WITHOUT_LINK) == [], path
         for href in {one.get_attribute("href") or "" for one in page.locator(".files a").all()}:
             assert page.request.get(base + href).status == 200, href
+    connection = running.json("connections", "create", "codex", "--name", "numbers")
+    body = encode([Group([codex_response("numbers", "gpt-5", time.time_ns())])], Encoding.PROTOBUF)
+    assert post(connection["logs_url"], Body("logs", {"content-type": "application/x-protobuf"}, body)) == 200
     page.goto(f"{base}/sessions")
-    page.locator("#sessions-list tbody th a").first.click()
+    page.locator("#sessions-list tbody th a").first.click(timeout=ARRIVES_MS)
     assert page.evaluate(WITHOUT_FILES) == []
 
 

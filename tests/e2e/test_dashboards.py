@@ -21,15 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.product import Product, product
+from tests.support.product import COMMAND, Product, product
 from tests.support.prometheus import Prometheus, close, needs_prometheus, prometheus
-from tests.support.waiting import eventually
+from tests.support.stand_ins import urls_of
+from tests.support.waiting import ANSWER, eventually
 
 from tallystream.simulator import Truth
 from tallystream.simulator.truth import FIELDS
 from tallystream.streams.process.tcp_ports import pick
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300), needs_prometheus]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900), needs_prometheus]
 DASHBOARDS = Path(__file__).resolve().parents[2] / "deploy" / "grafana" / "dashboards"
 KINDS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "tool")
 
@@ -83,9 +84,9 @@ def simulate(running: Product, folder: Path, name: str, *args: str) -> tuple[str
     connection, truth = folder / f"{name}.json", folder / f"{name}-truth.json"
     connection.write_text(json.dumps(document))
     argv = running.command("simulate", "--connection", str(connection), "--truth", str(truth), *args)
-    done = subprocess.run(argv, env=running.environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(argv, env=running.environment, capture_output=True, text=True, timeout=COMMAND, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    running.cli("wait", "--caught-up", "--timeout", "90")
+    running.cli("wait", "--caught-up", "--timeout", "180")
     return str(document["connection_id"]), Sums(Truth.load(truth)), document
 
 
@@ -119,21 +120,25 @@ def test_every_panel_has_data_and_spend_equals_the_truth(tmp_path: Path) -> None
             eventually(partial(port_is_written, asked), "Port has everything, and OpenAI was polled")
             witnessed = "max(tallystream_ledger_coverage_witnessed_tokens)"
             eventually(lambda: asked.value(witnessed) is not None, "the ledger has compared what was witnessed")
-            silent = []
-            for path in sorted(DASHBOARDS.glob("*.json")):
-                for title, exprs in panels(path.stem).items():
-                    # A query that shows only problems may be empty, but not a whole panel.
-                    empty = [expr for expr in exprs if not asked.query(filled(expr))]
-                    if len(empty) == len(exprs) or not all(expr.endswith("> 0") for expr in empty):
-                        silent.append(f"{path.stem}: {title}: {empty}")
-            assert not silent, "\n".join(silent)
+            eventually(lambda: not silent(asked), lambda: "every panel has data, not:\n" + "\n".join(silent(asked)))
             pipeline_is(asked, running, both)
             assert asked.value("max(tallystream_poller_interval_seconds)") == 5
             for at in targets.values():
                 pages_are_clean(at)
             if answers := os.environ.get("TALLYSTREAM_TEST_ANSWERS"):
                 Path(answers).write_text(every_answer(asked))
-            assert {one["metric"]["component"] for one in asked.query("up == 1")} == set(targets)
+            eventually(lambda: asked.by("up == 1", "component").keys() == targets.keys(), "all are scraped")
+
+
+def silent(asked: Prometheus) -> list[str]:
+    """Return the panels without data. A query that shows only problems may be empty, but not a whole panel."""
+    found = []
+    for path in sorted(DASHBOARDS.glob("*.json")):
+        for title, exprs in panels(path.stem).items():
+            empty = [expr for expr in exprs if not asked.query(filled(expr))]
+            if len(empty) == len(exprs) or not all(expr.endswith("> 0") for expr in empty):
+                found.append(f"{path.stem}: {title}: {empty}")
+    return found
 
 
 def spend_is(
@@ -208,7 +213,8 @@ def pipeline_is(asked: Prometheus, running: Product, requests: int) -> None:
     letters = Counter(one["reason"] for one in running.json("deadletters", "list")["deadletters"])
     assert letters == {"undecodable": 1}
     assert asked.by(filled(pipeline["Dead letters by reason"][0]), "reason").keys() == {"undecodable"}
-    assert asked.value("sum(tallystream_worker_usage_events_total)") == requests
+    counted = "sum(tallystream_worker_usage_events_total)"
+    eventually(lambda: asked.value(counted) == requests, lambda: f"{asked.value(counted)} of {requests} are counted")
 
 
 def port_is_written(asked: Prometheus) -> bool:
@@ -225,9 +231,8 @@ def sandbox() -> Iterator[dict[str, str]]:
     port = pick()
     argv = [sys.executable, "-m", "tallystream", "sandbox", "--port", str(port), "--json"]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
     try:
-        urls = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")
+        urls = urls_of(process)
         yield {
             "TALLYSTREAM_OPENAI_BASE_URL": urls["openai"],
             "TALLYSTREAM_OPENAI_API_TOKEN": "sk-sandbox",
@@ -238,14 +243,15 @@ def sandbox() -> Iterator[dict[str, str]]:
         }
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=ANSWER)
 
 
 def pages_are_clean(at: str) -> None:
     """Check a component's real metrics page with promtool."""
-    with urllib.request.urlopen(f"http://{at}/metrics", timeout=10) as response:
+    with urllib.request.urlopen(f"http://{at}/metrics", timeout=ANSWER) as response:
         page = response.read()
-    done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, timeout=30, check=False)
+    check = ["promtool", "check", "metrics"]
+    done = subprocess.run(check, input=page, capture_output=True, timeout=ANSWER, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert not done.stderr, done.stderr.decode()
 
@@ -272,6 +278,6 @@ def undecodable(document: dict[str, Any]) -> None:
         document["logs_url"], data=b"\xff\xff", headers={"Content-Type": "application/x-protobuf"}
     )
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(request, timeout=10)
+        urllib.request.urlopen(request, timeout=ANSWER)
     with refused.value:
         assert refused.value.code == 400

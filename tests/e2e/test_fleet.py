@@ -16,12 +16,13 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.support.product import Product, product
-from tests.support.waiting import eventually
+from tests.support.files import files_in
+from tests.support.product import COMMAND, Product, product
+from tests.support.waiting import ANSWER, eventually
 
 from tallystream.simulator import CANARY, Fleet, FleetConfig, Truth, compare
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 def start_fleet(running: Product, folder: Path, *args: str) -> subprocess.Popen[bytes]:
@@ -39,7 +40,7 @@ def export_spans(connection: dict[str, Any], truth: Truth) -> None:
         call = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
         for request in Fleet(truth.config):
             truth.begin(request)
-            call(request.body, metadata=metadata, timeout=30)
+            call(request.body, metadata=metadata, timeout=ANSWER)
             truth.end(request, 200)
 
 
@@ -55,7 +56,7 @@ def replaced(running: Product, name: str, pid: int) -> bool:
 
 def rows_now(running: Product) -> list[dict[str, Any]]:
     """Return all session-hours once the worker has caught up."""
-    running.cli("wait", "--caught-up", "--timeout", "90")
+    running.cli("wait", "--caught-up", "--timeout", "180")
     document = running.json("cost", "session-hours")
     assert document["complete"]
     rows: list[dict[str, Any]] = document["rows"]
@@ -72,7 +73,7 @@ def test_repeated_run_totals_and_double_sightings_cost_what_was_served(tmp_path:
             running, tmp_path, "--client", "genai", "--agents", "12", "--requests", "900", "--seed", "11",
             "--duplicates", "0.1", "--late", "0.1", "--resend", "0.1", "--retry", "6",
         )  # fmt: skip
-        out, _ = fleet.communicate(timeout=120)
+        out, _ = fleet.communicate(timeout=COMMAND)
         assert fleet.returncode == 0, out.decode()
         pid = running.pid("worker")
         os.kill(pid, signal.SIGKILL)
@@ -109,7 +110,7 @@ def test_mixed_fleet_is_exact_although_processes_are_killed_repeatedly(tmp_path:
             assert fleet.poll() is None, "the load ended before the kills did"
             eventually(partial(replaced, running, name, pid), f"{name} runs again")
         fleet.send_signal(signal.SIGINT)
-        out, _ = fleet.communicate(timeout=60)
+        out, _ = fleet.communicate(timeout=COMMAND)
         assert fleet.returncode == 0, out.decode()
         rows = rows_now(running)
         truth = Truth.load(tmp_path / "truth.json")
@@ -124,16 +125,14 @@ def test_mixed_fleet_is_exact_although_processes_are_killed_repeatedly(tmp_path:
         assert all(unpriced[client] < number / 4 for client, number in requests.items()), "what they send has a price"
         assert running.json("deadletters", "list")["deadletters"] == []
     secret = json.loads((tmp_path / "connection.json").read_text())["ingest_id"].encode()
-    for path in (tmp_path / "data").rglob("*"):
-        if path.is_file():
-            held = path.read_bytes()
-            assert secret not in held, f"{path} holds an ingest id"
-            assert CANARY.encode() not in held, f"{path} holds content of prompts or tools"
+    for path, held in files_in(tmp_path / "data"):
+        assert secret not in held, f"{path} holds an ingest id"
+        assert CANARY.encode() not in held, f"{path} holds content of prompts or tools"
 
 
 def test_demo_shows_exact_tables_and_exits_0(tmp_path: Path) -> None:
     running = Product(tmp_path / "data")
-    document = running.json("demo", "--once", "--requests", "120", "--agents", "6", "--seed", "3", seconds=120)
+    document = running.json("demo", "--once", "--requests", "120", "--agents", "6", "--seed", "3")
     assert document["exact"]
     assert document["differences"] == []
     assert document["totals"]["requests"] == 120

@@ -15,15 +15,13 @@ from pathlib import Path
 import pytest
 from tests.support.otlp_bodies import Group, codex_response, encode
 from tests.support.power_cut import batches
-from tests.support.product import Product
-from tests.support.waiting import eventually
+from tests.support.product import COMMAND, READY, Product
+from tests.support.waiting import ANSWER, eventually
 
 from tallystream.schemas.otlp import Encoding
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 SESSIONS = [f"session-{number}" for number in range(24)]
-READY = 240.0
-"""Timeout for failures, in seconds."""
 
 
 class Deployed:
@@ -58,22 +56,29 @@ class Deployed:
                     encode([Group([record])], Encoding.JSON),
                     {"Content-Type": "application/json"},
                 )
-                with urllib.request.urlopen(request, timeout=30) as response:
+                with urllib.request.urlopen(request, timeout=ANSWER) as response:
                     assert response.status == 200
                 self.sent[session] += 1
 
     def counted(self) -> Counter[str]:
         """Return the tables once everything is caught up."""
-        self.product.cli("wait", "--caught-up", "--timeout", "90")
+        self.product.cli("wait", "--caught-up", "--timeout", "180")
         found: Counter[str] = Counter()
         for row in self.product.json("cost", "sessions", "--from-topics")["rows"]:
             found[row["session_id"]] += row["requests"]
         return found
 
-    def in_ledger(self) -> Counter[str]:
-        """Return what the ledger has."""
-        query = "SELECT session_id, sum(requests) AS requests FROM session_hours GROUP BY session_id"
-        return Counter({row["session_id"]: row["requests"] for row in self.product.json("sql", query)["rows"]})
+    def in_ledger(self) -> Counter[str] | None:
+        """Return what the ledger has, None while there is none."""
+        rows = self.product.sql("SELECT session_id, sum(requests) AS requests FROM session_hours GROUP BY session_id")
+        return None if rows is None else Counter({row["session_id"]: row["requests"] for row in rows})
+
+
+def well(product: Product) -> bool:
+    """Tell whether `doctor` finds nothing."""
+    return not subprocess.run(
+        product.command("doctor"), env=product.environment, capture_output=True, timeout=COMMAND, check=False
+    ).returncode
 
 
 def stores(product: Product) -> Path:
@@ -96,7 +101,7 @@ def test_restored_or_foreign_local_stores_are_not_used(tmp_path: Path) -> None:
         here.send(SESSIONS)
         assert here.counted() == here.sent, "another deployment's store was read"
         assert (product.data_dir / "logs" / "worker.log").read_text().count("state_set_aside") == 2
-        product.cli("doctor")
+        eventually(lambda: well(product), "the doctor finds nothing, once everything has started")
     shutil.rmtree(stores(product))
     shutil.copytree(tmp_path / "older", stores(product))
     with here.up():
@@ -123,7 +128,6 @@ def test_product_recovers_from_a_power_cut_and_reports_the_loss(tmp_path: Path) 
         os.truncate(cut, last.at)
         product.up(seconds=READY)
         here.send(SESSIONS)
-        product.cli("wait", "--caught-up", "--timeout", "90")
         assert here.counted() == here.sent, "what was counted stays counted, what comes is counted once"
         (letter,) = product.json("deadletters", "list")["deadletters"]
         partition = cut.parent.name.rpartition("-")[2]

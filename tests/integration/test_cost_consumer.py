@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from tests.support.waiting import eventually
+from tests.support.waiting import ANSWER, eventually
 
 from tallystream.schemas import keys
 from tallystream.schemas.rows import CostBucket, HourCost, SessionHourCost
@@ -67,7 +67,7 @@ async def send(kafka: KafkaSettings, topic: str, *records: tuple[bytes, bytes | 
 
 def read(kafka: KafkaSettings, prefix: str, topic: str) -> list[dict[str, Any]]:
     argv = [sys.executable, str(EXAMPLE), "--kafka", kafka.bootstrap, "--prefix", prefix, "--topic", topic]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=ANSWER, check=False)
     assert done.returncode == 0, done.stderr
     found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
@@ -141,6 +141,6 @@ async def test_follow_prints_changed_totals(kafka: KafkaSettings, prefix: str, t
 
 def test_wrong_prefix_is_reported(kafka: KafkaSettings, prefix: str) -> None:
     argv = [sys.executable, str(EXAMPLE), "--kafka", kafka.bootstrap, "--prefix", prefix]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=ANSWER, check=False)
     assert done.returncode == 1
     assert "does not exist: is --prefix right?" in done.stderr

@@ -13,7 +13,7 @@ import orjson
 from aiokafka import TopicPartition
 from prometheus_client import CollectorRegistry
 from tests.support.clock import WallHandClock
-from tests.support.waiting import until
+from tests.support.waiting import ANSWER, until
 
 from tallystream.agents.pricing import Book
 from tallystream.agents.reconciliation.agent import ReconciliationAgent
@@ -112,7 +112,7 @@ async def bill_rig(kafka: KafkaSettings, prefix: str, bill: Bill, book: Book, no
     clock = WallHandClock(now)
     sandbox = Sandbox(SandboxConfig(bill=bill), clock)
     await sandbox.start()
-    client = OpenAIClientConfig(sandbox.url + "/openai/v1", timeout=20.0, attempts=3, first_wait=0.02)
+    client = OpenAIClientConfig(sandbox.url + "/openai/v1", timeout=ANSWER, attempts=3, first_wait=0.02)
     anthropic = replace(
         client, base_url=sandbox.url + "/anthropic/v1", name="Anthropic", auth="api_key", key_header="x-api-key",
         headers=ANTHROPIC_HEADERS,
@@ -125,7 +125,7 @@ async def bill_rig(kafka: KafkaSettings, prefix: str, bill: Bill, book: Book, no
         tokens=ApiKeys({"admin": ApiKey("sk-admin-sandbox"), "anthropic": ApiKey("sk-ant-admin-sandbox")}),
         client=client,
         anthropic=anthropic,
-        session_timeout=2.0,
+        session_timeout=10.0,
     )
     try:
         yield BillRig(kafka, topics, sandbox, clock, config, book)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
-from tests.support.waiting import PATIENCE, eventually
+from tests.support.waiting import ANSWER, PATIENCE, eventually
 from tests.support.worker import SRC
 
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -46,7 +46,7 @@ class ExporterProcess:
         return self.process
 
     def page(self, path: str = "/metrics") -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=ANSWER) as response:
             text: str = response.read().decode()
             return text
 
@@ -72,11 +72,11 @@ class ExporterProcess:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(60)
+        self.process.wait(ANSWER)
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        return self.process.wait(ANSWER)
 
 
 @contextlib.contextmanager

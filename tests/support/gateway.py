@@ -14,11 +14,13 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from prometheus_client import CollectorRegistry
 from tests.support.product import free_port
+from tests.support.waiting import ANSWER
 
 from tallystream.schemas.connections import Connection, IngestKey, Provider, hash_secret
 from tallystream.schemas.ingest import INGEST_PATH
@@ -31,7 +33,11 @@ from tallystream.streams.kafka.topics import Topics, TopicSpec
 
 INGEST_ID = "Zq3vTestIngestId000001"
 BEARER = "s3cret-bearer-of-the-tests"
+SPOOLS_SOON = MappingProxyType({"ack_timeout": 0.25, "ack_timeout_max": 1.0})
+"""Settings of a gateway that spools as early as the product does."""
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+PARTITIONS = 3
+"""Of each topic. The default is 12, and a broker that keeps the topics of all tests is slower with more."""
 
 
 def connection(provider: Provider = "codex", *ids: str, **fields: Any) -> Connection:
@@ -77,11 +83,14 @@ def logs_path(ingest_id: str = INGEST_ID, provider: str = "codex", signal_: str 
 
 
 def config_of(kafka: KafkaSettings, prefix: str, directory: Path, **changes: Any) -> GatewayConfig:
-    """Return a config for tests: any free port."""
-    return replace(
-        GatewayConfig(kafka, Topics(prefix), directory / "gateway", pseudonyms(b"test key"), port=0, first_contact=5.0),
-        **changes,
-    )
+    """Return a config for tests: any free port, and so patient with Kafka that a 200 means that Kafka has the data.
+
+    On a busy machine an ack can take longer than the gateway usually waits before it spools. Tests in which Kafka is
+    away need `SPOOLS_SOON`.
+    """
+    made = GatewayConfig(kafka, Topics(prefix, PARTITIONS), directory / "gateway", pseudonyms(b"test key"), port=0)
+    patient = replace(made, first_contact=ANSWER, ack_timeout=ANSWER, ack_timeout_max=ANSWER)
+    return replace(patient, **changes)
 
 
 @asynccontextmanager
@@ -145,7 +154,7 @@ class GatewayProcess:
         if self._process.poll() is not None:
             raise AssertionError(f"the gateway ended with {self._process.returncode}: {self.log.read_text()}")
         try:
-            with urllib.request.urlopen(f"{self.url}/readyz", timeout=2) as response:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=10) as response:
                 return bool(response.status == 200)
         except OSError:
             return False
@@ -158,11 +167,11 @@ class GatewayProcess:
     def wait(self) -> int:
         """Wait for its end and return the exit code."""
         assert self._process is not None
-        return self._process.wait(60)
+        return self._process.wait(ANSWER)
 
     def metrics(self) -> str:
         """Return its metrics page."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.ops_port}/metrics", timeout=5) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ops_port}/metrics", timeout=ANSWER) as response:
             text: str = response.read().decode()
             return text
 

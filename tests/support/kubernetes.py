@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 from tests.support.prometheus import running
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 from tallystream.streams.process.tcp_ports import pick
 
@@ -40,7 +40,13 @@ class Cluster:
         found = program(name)
         assert found is not None, name
         return subprocess.run(
-            [found, *args], input=stdin, env=self._environment, capture_output=True, text=True, check=False, timeout=60
+            [found, *args],
+            input=stdin,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
         )
 
     def must(self, name: str, *args: str, stdin: str | None = None) -> str:

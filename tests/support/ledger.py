@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tests.support.waiting import PATIENCE, eventually
+from tests.support.waiting import ANSWER, PATIENCE, eventually
 from tests.support.worker import SRC
 
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -51,13 +51,13 @@ class LedgerProcess:
         assert self.process is not None
         assert self.process.poll() is None, self.said()[-3000:]
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/status", timeout=5) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/status", timeout=ANSWER) as response:
                 return json.loads(response.read())["detail"] or {}
         except OSError:
             return {}
 
     def metrics(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=ANSWER) as response:
             text: str = response.read().decode()
             return text
 
@@ -75,9 +75,9 @@ class LedgerProcess:
     def kill(self) -> None:
         if self.process is not None:
             self.process.kill()
-            self.process.wait(60)
+            self.process.wait(ANSWER)
 
     def stop(self) -> int:
         assert self.process is not None
         self.process.terminate()
-        return self.process.wait(60)
+        return self.process.wait(ANSWER)

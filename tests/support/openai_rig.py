@@ -12,6 +12,7 @@ import aiohttp
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from prometheus_client import CollectorRegistry
 from tests.support.clock import WallHandClock
+from tests.support.waiting import ANSWER
 
 from tallystream.sandbox import Fault, Sandbox, SandboxConfig
 from tallystream.schemas import exact
@@ -99,8 +100,8 @@ async def rig(
         topics=topics,
         resources=resources or builtin(),
         tokens=ApiKeys({"api": ApiKey(TOKEN)}),
-        client=OpenAIClientConfig(sandbox.url + "/openai/v1", timeout=5.0, attempts=3, first_wait=0.02),
-        session_timeout=2.0,
+        client=OpenAIClientConfig(sandbox.url + "/openai/v1", timeout=ANSWER, attempts=3, first_wait=0.02),
+        session_timeout=10.0,
     )
     try:
         yield Rig(kafka, topics, sandbox, clock, config)

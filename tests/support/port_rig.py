@@ -19,6 +19,7 @@ from typing import Any
 import aiohttp
 import orjson
 from aiokafka import AIOKafkaProducer
+from tests.support.waiting import ANSWER
 
 from tallystream.sandbox import Sandbox, SandboxConfig
 from tallystream.schemas import keys
@@ -34,6 +35,8 @@ COUNTS = (
     "requests", "input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool",
     "total_tokens", "unpriced_requests", "late_events",
 )  # fmt: skip
+WAITING = ("sweep_running", "backlog_documents", "backlog_entities", "repetitions_due")
+"""Metrics of a sink that are 0 when Port has everything."""
 Row = dict[str, Any]
 
 
@@ -144,20 +147,20 @@ class SinkProcess:
         """SIGKILL, and wait."""
         self.signal(signal.SIGKILL)
         assert self.process is not None
-        self.process.wait(60)
+        self.process.wait(ANSWER)
 
     async def stop(self) -> int:
         """SIGTERM; return the exit code."""
         self.signal(signal.SIGTERM)
         assert self.process is not None
-        return await asyncio.to_thread(self.process.wait, 20)
+        return await asyncio.to_thread(self.process.wait, ANSWER)
 
     async def page(self, path: str) -> str:
         """Return the ops port's answer, empty if there is none."""
         async with aiohttp.ClientSession() as session:
             try:
                 async with session.get(
-                    f"http://127.0.0.1:{self.port}{path}", timeout=aiohttp.ClientTimeout(5)
+                    f"http://127.0.0.1:{self.port}{path}", timeout=aiohttp.ClientTimeout(ANSWER)
                 ) as answer:
                     return await answer.text()
             except (aiohttp.ClientError, TimeoutError, OSError):
@@ -175,6 +178,15 @@ class SinkProcess:
         lines = (line.rpartition(" ") for line in (await self.page("/metrics")).splitlines())
         return sum(float(value) for head, _, value in lines if head.partition("{")[0] == name)
 
+    async def idle(self) -> bool:
+        """Tell whether it has compared everything with Port, and nothing is left to send; no without an answer."""
+        found = {}
+        for line in (await self.page("/metrics")).splitlines():
+            head, _, value = line.rpartition(" ")
+            found[head] = value
+        waiting = [found.get(f"tallystream_sink_{name}") for name in WAITING]
+        return set(waiting) == {"0.0"} and found.get("tallystream_sink_sweeps_total") not in (None, "0.0")
+
     def said(self) -> str:
         """Return its log."""
         return self.log.read_text() if self.log.exists() else ""
@@ -190,7 +202,7 @@ def sink(one: Rig, directory: Path, **environment: str) -> Iterator[SinkProcess]
     finally:
         if made.process is not None and made.process.poll() is None:
             made.process.kill()
-            made.process.wait(60)
+            made.process.wait(ANSWER)
 
 
 def make_row(rng: random.Random, session: str, hour: str, version: int, **changes: Any) -> Row:

@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from tests.support.waiting import eventually
+from tests.support.waiting import ANSWER, eventually
 
 from tallystream.streams.process.tcp_ports import pick
 
@@ -95,7 +95,7 @@ def postgres_server() -> Iterator[PostgresServer]:
         finally:
             process.terminate()
             try:
-                process.wait(10)
+                process.wait(ANSWER)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -107,7 +107,7 @@ def _await(server: PostgresServer) -> None:
     def answers() -> bool:
         assert server.process.poll() is None, (server.folder / "log").read_text()
         try:
-            psycopg.connect(server.url, connect_timeout=2).close()
+            psycopg.connect(server.url, connect_timeout=30).close()
         except psycopg.Error:
             return False
         return True

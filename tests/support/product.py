@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,11 +18,28 @@ from tests.support.waiting import eventually
 from tallystream.streams.process import tcp_ports
 
 T = TypeVar("T")
+KEPT = 1800.0
+"""Seconds for which the ports of a product are nobody else's."""
+NO_LEDGER = 3
+"""Exit code of a command that finds no ledger to read."""
+READY, COMMAND = 240.0, 240.0
+"""Timeouts for failures in seconds: until `up` is ready, and for a command, also one that itself waits."""
 
 
 def free_port() -> int:
-    """Return a free TCP port with a free one below it (gRPC's)."""
-    return next(port for port in iter(tcp_ports.pick, None) if tcp_ports.is_free(port - 1))
+    """Return a free TCP port between two free ones, for gRPC and the console.
+
+    No other process of ours picks the three for so long that a test can stop what listens there, and start it again.
+    """
+    while True:
+        port = tcp_ports.pick()
+        three = (port, port - 1, port + 1)
+        if all(tcp_ports.reserve(one) and tcp_ports.is_free(one) for one in three[1:]):
+            later = time.time() + KEPT
+            for one in three:
+                with contextlib.suppress(OSError):  # where files cannot be made, nothing is reserved
+                    os.utime(tcp_ports.reservation(one), (later, later))
+            return port
 
 
 class Product:
@@ -38,7 +56,7 @@ class Product:
         """Return the argv of a subcommand on this data dir."""
         return [sys.executable, "-m", "tallystream", *args, "--data-dir", str(self.data_dir)]
 
-    def up(self, *args: str, seconds: float = 90.0, prefix: Sequence[str] = ()) -> None:
+    def up(self, *args: str, seconds: float = READY, prefix: Sequence[str] = ()) -> None:
         """Start everything and wait until it is ready; `prefix` is put before the command."""
         log = (self.data_dir.parent / f"{self.data_dir.name}-up.log").open("ab")
         with log:
@@ -63,7 +81,7 @@ class Product:
         assert self.process is not None, "it was never started"
         self.process.send_signal(signal.SIGINT)
         try:
-            return self.process.wait(60)
+            return self.process.wait(COMMAND)
         finally:
             if self.process.poll() is None:
                 self.process.kill()
@@ -95,7 +113,7 @@ class Product:
         """Return the pid of a component's working process."""
         return next(int(c["pid"]) for c in self.run_file()["components"] if c["name"] == name)
 
-    def cli(self, *args: str, code: int = 0, seconds: float = 90.0) -> str:
+    def cli(self, *args: str, code: int = 0, seconds: float = COMMAND) -> str:
         """Run a subcommand, check its exit code and return its stdout."""
         done = subprocess.run(
             self.command(*args), capture_output=True, text=True, env=self.environment, timeout=seconds, check=False
@@ -103,9 +121,18 @@ class Product:
         assert done.returncode == code, f"{args} exited {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout
 
-    def json(self, *args: str, seconds: float = 90.0) -> Any:
+    def json(self, *args: str, seconds: float = COMMAND) -> Any:
         """Run a subcommand with --json and return the document."""
         return json.loads(self.cli(*args, "--json", seconds=seconds))
+
+    def sql(self, query: str) -> list[dict[str, Any]] | None:
+        """Return a query's rows; None while there is no ledger to read, because `up` does not wait for it."""
+        done = subprocess.run(
+            self.command("sql", query, "--json"), capture_output=True, text=True, env=self.environment,
+            timeout=COMMAND, check=False,
+        )  # fmt: skip
+        assert done.returncode in (0, NO_LEDGER), f"{query} exited {done.returncode}\n{done.stderr[-3000:]}"
+        return None if done.returncode else list(json.loads(done.stdout)["rows"])
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.support.waiting import eventually
+from tests.support.waiting import ANSWER, eventually
 from typing_extensions import override
 
 from tallystream.streams.process.tcp_ports import pick
@@ -39,7 +39,7 @@ class Prometheus:
     def api(self, path: str, **arguments: str) -> Any:
         """Return `data` of an answer."""
         query = urllib.parse.urlencode(arguments)
-        with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{query}", timeout=10) as response:
+        with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{query}", timeout=ANSWER) as response:
             return json.loads(response.read())["data"]
 
     def query(self, expr: str, **arguments: str) -> list[dict[str, Any]]:
@@ -132,7 +132,7 @@ def running(program: str, log: Path, *argv: str) -> Iterator[None]:
     finally:
         process.terminate()
         try:
-            process.wait(60)
+            process.wait(ANSWER)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

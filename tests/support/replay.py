@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from tests.support.waiting import ANSWER
 
 from tallystream.schemas.hours import HOUR_NS, hour_iso
 
@@ -125,12 +126,12 @@ def export(address: str, metadata: tuple[tuple[str, str], ...], body: Body) -> N
     service = {"logs": "logs.v1.LogsService", "metrics": "metrics.v1.MetricsService", "traces": "trace.v1.TraceService"}
     with grpc.insecure_channel(address) as channel:
         call = channel.unary_unary(f"/opentelemetry.proto.collector.{service[body.signal]}/Export")
-        call(body.data, metadata=metadata, timeout=30)
+        call(body.data, metadata=metadata, timeout=ANSWER)
 
 
 def post(url: str, body: Body) -> int:
     """Send a recorded body and return the status."""
     request = urllib.request.Request(url, data=body.data, headers=body.headers, method="POST")
-    with urllib.request.urlopen(request, timeout=30) as response:
+    with urllib.request.urlopen(request, timeout=ANSWER) as response:
         status: int = response.status
         return status

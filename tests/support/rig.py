@@ -22,7 +22,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError
 from tests.support.counting import ROW, Names, WorkerConfig
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import ANSWER, PATIENCE, until
 
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topic_setup import ensure
@@ -77,7 +77,7 @@ class Worker:
     def kill(self) -> None:
         """Send SIGKILL, which also ends a stopped process."""
         self.process.kill()
-        self.process.wait(60)
+        self.process.wait(ANSWER)
 
 
 class Seat:

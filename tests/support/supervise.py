@@ -6,6 +6,8 @@ import asyncio
 import sys
 from pathlib import Path
 
+from tests.support.waiting import PATIENCE
+
 from tallystream.schemas.errors import TallystreamError, UnfitError
 from tallystream.supervisor.runfile import SupervisorLock
 from tallystream.supervisor.specs import OPS_PORT, ComponentSpec, Plan, Timing
@@ -13,7 +15,15 @@ from tallystream.supervisor.supervisor import Supervisor
 
 # `stop` exceeds every test's timeout, so a test that waits for it fails.
 TIMING = Timing(
-    poll=0.02, health=0.05, answer=0.3, red=0.3, start=20.0, stop=600.0, deaf=0.2, backoff_first=0.05, backoff_most=0.2
+    poll=0.02,
+    health=0.05,
+    answer=1.0,
+    red=1.0,
+    start=PATIENCE,
+    stop=600.0,
+    deaf=1.0,
+    backoff_first=0.05,
+    backoff_most=0.2,
 )
 
 

@@ -11,6 +11,8 @@ T = TypeVar("T")
 PAUSE = 0.05
 PATIENCE = 120.0
 """Timeout for failures in seconds, long enough for slow machines; passing tests do not wait for it."""
+ANSWER = 60.0
+"""The same for one answer of another process: over HTTP, of a short command, or at its end."""
 
 
 def eventually(check: Callable[[], T | None], what: str | Callable[[], str], seconds: float = PATIENCE) -> T:

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from tests.support.waiting import PATIENCE, eventually, until
+from tests.support.waiting import ANSWER, PATIENCE, eventually, until
 
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
@@ -59,7 +59,7 @@ class Worker:
     def get(self, path: str) -> tuple[int, str]:
         """Return the ops port's answer; status 0 if there is none."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=ANSWER) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as exc:
             with exc:
@@ -91,13 +91,13 @@ class Worker:
         """SIGKILL."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(60)
+        self.process.wait(ANSWER)
 
     def stop(self) -> int:
         """SIGTERM; return the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        return self.process.wait(ANSWER)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from tests.support.waiting import ANSWER
 
 from tallystream.agents.port_sink.mapping import Mapper
 from tallystream.agents.port_sink.mapping.entities import rules
@@ -37,11 +38,11 @@ def sandbox() -> Iterator[Sandbox]:
     served = Sandbox(SandboxConfig(seed=3))
     # The tests request tokens more often than Port allows.
     served.limits.configure("unauthenticated", 10_000, 1_000)
-    asyncio.run_coroutine_threadsafe(served.start(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(served.start(), loop).result(ANSWER)
     yield served
-    asyncio.run_coroutine_threadsafe(served.stop(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(served.stop(), loop).result(ANSWER)
     loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
+    thread.join(ANSWER)
     loop.close()
     assert served.violations() == []
 

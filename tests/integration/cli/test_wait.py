@@ -12,6 +12,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from tests.integration.cli.conftest import Cli
 from tests.support.topics import produce
+from tests.support.waiting import PATIENCE
 
 from tallystream.cli.commands.catch_up import Places, catch_up
 from tallystream.components.harness import reporter
@@ -23,6 +24,8 @@ from tallystream.streams.kafka.topics import Topics
 from tallystream.streams.service.ops import Health, OpsServer
 
 pytestmark = pytest.mark.kafka
+SHORT = 5.0
+"""Seconds to wait for what never comes: long enough to find out why, on a busy machine as well."""
 
 
 async def commit(kafka: KafkaSettings, topics: Topics, offsets: dict[int, int]) -> None:
@@ -103,7 +106,7 @@ class Watch:
         self._more.set()
 
     async def until(self, word: str) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while not any(word in one for one in self.said):
                 self._more.clear()
                 await self._more.wait()
@@ -119,7 +122,7 @@ async def test_wait_covers_everything_in_progress(kafka: KafkaSettings, topics: 
     async with ops() as (url, gateway):
         held = gateway.held = Held(2, 2, 2)
         waiting = asyncio.create_task(
-            catch_up(kafka, topics, lambda: Places({"gateway": url}), seconds=60, show=watch.note)
+            catch_up(kafka, topics, lambda: Places({"gateway": url}), seconds=PATIENCE, show=watch.note)
         )
         await watch.until("2 requests being answered")
         held.requests_in_progress = 0
@@ -144,7 +147,9 @@ async def test_wait_finds_a_gateway_that_restarted_on_another_port(
 ) -> None:
     await ensure(kafka, (topics.usage, topics.calls, topics.session_hour_rows))
     urls = {"gateway": "http://127.0.0.1:9"}
-    waiting = asyncio.create_task(catch_up(kafka, topics, lambda: Places(dict(urls)), seconds=60, show=watch.note))
+    waiting = asyncio.create_task(
+        catch_up(kafka, topics, lambda: Places(dict(urls)), seconds=PATIENCE, show=watch.note)
+    )
     await watch.until("does not answer")
     urls.clear()
     await watch.until("is gone")
@@ -158,7 +163,7 @@ async def test_gateway_without_counts_yet_is_not_caught_up(kafka: KafkaSettings,
     async with ops() as (url, gateway):
         gateway.held = None
         with pytest.raises(UnreachableError, match="does not report yet"):
-            await catch_up(kafka, topics, lambda: Places({"gateway": url}), seconds=0.5, show=lambda _: None)
+            await catch_up(kafka, topics, lambda: Places({"gateway": url}), seconds=SHORT, show=lambda _: None)
 
 
 async def test_gateway_without_status_is_not_caught_up(kafka: KafkaSettings, topics: Topics) -> None:
@@ -166,7 +171,7 @@ async def test_gateway_without_status_is_not_caught_up(kafka: KafkaSettings, top
     await server.start()
     try:
         with pytest.raises(UnreachableError, match="does not report its status"):
-            await catch_up(kafka, topics, lambda: Places({"gateway": server.url}), seconds=0.5, show=lambda _: None)
+            await catch_up(kafka, topics, lambda: Places({"gateway": server.url}), seconds=SHORT, show=lambda _: None)
     finally:
         await server.stop()
 
@@ -189,7 +194,7 @@ async def test_wait_covers_the_statements_of_bills(kafka: KafkaSettings, topics:
     await server.start()
     try:
         places = Places(pollers={"poller": server.url})
-        waiting = asyncio.create_task(catch_up(kafka, topics, lambda: places, seconds=60, show=watch.note))
+        waiting = asyncio.create_task(catch_up(kafka, topics, lambda: places, seconds=PATIENCE, show=watch.note))
         # What is read beyond the goal of one partition does not make up for another.
         await watch.until(f"1 records are not in {topics.reconciliation_days.name} yet")
         assert not waiting.done()
@@ -199,7 +204,7 @@ async def test_wait_covers_the_statements_of_bills(kafka: KafkaSettings, topics:
         ]
         await waiting
         poller.reached = None  # an older release does not say it, and is not waited for
-        await catch_up(kafka, topics, lambda: places, seconds=60, show=watch.note)
+        await catch_up(kafka, topics, lambda: places, seconds=PATIENCE, show=watch.note)
     finally:
         await server.stop()
 
@@ -208,7 +213,7 @@ def test_wait_reports_what_is_behind_and_exits_with_3(cli: Cli, kafka: KafkaSett
     said = cli("wait", "--caught-up", "--timeout", "0.5", "--json")
     assert said.code == 3
     asyncio.run(usage(kafka, topics))
-    said = cli("wait", "--caught-up", "--timeout", "1", "--json")
+    said = cli("wait", "--caught-up", "--timeout", f"{SHORT:g}", "--json")
     assert said.code == 3
     error = json.loads(said.err.splitlines()[-1])
     assert "4 messages on 2 partitions are not counted yet" in error["message"]
@@ -221,6 +226,6 @@ def test_wait_reports_what_is_behind_and_exits_with_3(cli: Cli, kafka: KafkaSett
 def test_position_past_the_end_is_not_caught_up(cli: Cli, kafka: KafkaSettings, topics: Topics) -> None:
     asyncio.run(usage(kafka, topics))
     asyncio.run(commit(kafka, topics, {0: 30, 1: 1}))
-    said = cli("wait", "--caught-up", "--timeout", "1")
+    said = cli("wait", "--caught-up", "--timeout", f"{SHORT:g}")
     assert said.code == 3
     assert "recreated" in said.err

@@ -11,9 +11,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 from tests.chaos.test_openai_days import world
 from tests.integration.cli.conftest import Cli
-from tests.integration.cli.test_wait import Watch
+from tests.integration.cli.test_wait import SHORT, Watch
 from tests.support.port_rig import make_row, rig, sink
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 from tallystream.agents.openai_days import OpenAIDays
 from tallystream.cli.commands.catch_up import Places, catch_up
@@ -34,7 +34,7 @@ HOUR = "2026-11-21T13:00:00Z"
 async def test_wait_covers_entities_missing_in_port(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     rng, watch = random.Random(61), Watch()
     async with rig(kafka, prefix) as one:
-        wait = partial(catch_up, kafka, one.topics, seconds=60, show=watch.note)
+        wait = partial(catch_up, kafka, one.topics, seconds=PATIENCE, show=watch.note)
         await one.rows(*(make_row(rng, f"s{number}", HOUR, 1) for number in range(300)))
         with sink(one, tmp_path) as running:
             find = partial(Places, sinks={"sink": f"http://127.0.0.1:{running.port}"})
@@ -77,7 +77,7 @@ async def test_wait_covers_openai_days(kafka: KafkaSettings, prefix: str) -> Non
         server = OpsServer(poller.healthy, poller.ready, status=reporter("poller", poller))
         await server.start()
         find = partial(Places, pollers={"poller": server.url})
-        waiting = asyncio.create_task(catch_up(kafka, here.topics, find, seconds=60, show=watch.note))
+        waiting = asyncio.create_task(catch_up(kafka, here.topics, find, seconds=PATIENCE, show=watch.note))
         await watch.until("10 of OpenAI's records are not in")
         agent = asyncio.create_task(OpenAIDays(kafka, here.topics, poller.days_done).run())
         try:
@@ -96,7 +96,7 @@ async def test_sink_without_access_to_port_is_not_caught_up(kafka: KafkaSettings
             find = partial(Places, sinks={"sink": f"http://127.0.0.1:{running.port}"})
             await until(running.role, "it answers")
             with pytest.raises(UnreachableError, match="no sink writes to Port yet; the sink's /readyz says why"):
-                await catch_up(kafka, one.topics, find, seconds=3, show=lambda _: None)
+                await catch_up(kafka, one.topics, find, seconds=SHORT, show=lambda _: None)
 
 
 async def test_wait_checks_the_named_sinks(cli: Cli, kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:

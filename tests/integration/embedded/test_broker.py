@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
+from tests.support.files import files_in
 from tests.support.open_kafka import OpenKafka
 from tests.support.waiting import eventually
 
@@ -140,9 +141,7 @@ def test_only_clients_with_the_secret_are_let_in(tmp_path: Path) -> None:
         assert not refused(ours)
         assert ours.password is not None
         assert ours.password.encode() not in Path(f"/proc/{broker.pid}/cmdline").read_bytes()
-        holders = [
-            file for file in tmp_path.rglob("*") if file.is_file() and ours.password.encode() in file.read_bytes()
-        ]
+        holders = [file for file, held in files_in(tmp_path) if ours.password.encode() in held]
         assert {file.name for file in holders} == {"secret", "client.properties", "server.properties"}
         assert {stat.S_IMODE(file.stat().st_mode) for file in holders} == {0o600}
     (tmp_path / "secret").unlink()

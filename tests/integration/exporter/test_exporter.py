@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from datetime import UTC, datetime, timedelta
@@ -69,8 +68,9 @@ async def test_lag_equals_kafkas_own_tool_while_the_worker_is_dead(
             "the lag is seen",
         )
         asked = time.time()
-        samples, judge = seen.samples(), describe_group(kafka.bootstrap, group)
+        samples = seen.samples()
         answered = time.time()
+        judge = describe_group(kafka.bootstrap, group)
 
         assert sum(one.lag for (topic, _), one in judge.items() if topic == usage) == waiting
         assert {topic for topic, _ in judge} == {usage, topics.calls.name}
@@ -94,7 +94,7 @@ async def test_lag_equals_kafkas_own_tool_while_the_worker_is_dead(
             if record.offset >= judge[usage, record.partition].committed
         }
         for partition, stamp in oldest.items():
-            assert math.isclose(asked - seconds[str(partition)], stamp / 1000, abs_tol=2.0)
+            assert asked - stamp / 1000 - 1 <= seconds[str(partition)] <= answered - stamp / 1000 + 1
         assert of(samples, "kafka_consumergroup_group_max_lag_seconds", group=group) == max(seconds.values())
         assert of(samples, "tallystream_exporter_freshness_seconds") == pytest.approx(max(seconds.values()), abs=0.5)
 

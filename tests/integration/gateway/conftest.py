@@ -10,7 +10,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from tests.support.gateway import BEARER, NOW, config_of, connection, running, write
+from tests.support.gateway import BEARER, NOW, PARTITIONS, GatewayProcess, config_of, connection, running, write
 from tests.support.open_kafka import OpenKafka
 
 from tallystream.schemas.connections import hash_secret
@@ -31,9 +31,13 @@ class Deployment:
     kafka: KafkaSettings
     prefix: str
 
+    def process(self, directory: Path) -> GatewayProcess:
+        """Return a gateway in a process of its own, not started."""
+        return GatewayProcess(self.kafka, self.prefix, directory, TALLYSTREAM_PARTITIONS=str(PARTITIONS))
+
     @property
     def topics(self) -> Topics:
-        return Topics(self.prefix)
+        return Topics(self.prefix, PARTITIONS)
 
 
 def deploy(kafka: KafkaSettings) -> Deployment:
@@ -66,14 +70,9 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
         yield own
 
 
-PATIENT = {"first_contact": 60.0, "ack_timeout": 60.0, "ack_timeout_max": 60.0}
-"""Settings of a gateway whose 200 always means that Kafka has the data, also on a machine so busy that its acks take
-longer than the gateway usually waits before it spools."""
-
-
 @pytest.fixture
 async def gateway(deployment: Deployment, tmp_path: Path) -> AsyncIterator[Gateway]:
-    async with running(config_of(deployment.kafka, deployment.prefix, tmp_path, **PATIENT)) as one:
+    async with running(config_of(deployment.kafka, deployment.prefix, tmp_path)) as one:
         yield one
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.admin import AIOKafkaAdminClient
 from tests.integration.gateway.conftest import Deployment, deploy
 from tests.integration.gateway.test_kafka_away import HEADERS, body, drained, ids_of, own, paused, post, serve
 from tests.support.gateway import (
     INGEST_ID,
-    GatewayProcess,
+    PARTITIONS,
+    SPOOLS_SOON,
     config_of,
     connection,
     event_ids,
@@ -25,6 +26,7 @@ from tests.support.gateway import (
     running,
     write,
 )
+from tests.support.topics import raise_partitions
 from tests.support.waiting import until
 from tests.unit.gateway.test_spool_slots import MESSAGE
 
@@ -61,7 +63,7 @@ async def met(config: GatewayConfig) -> None:
 async def test_restart_with_a_locked_spool_loses_nothing(
     broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    process = GatewayProcess(own.kafka, own.prefix, tmp_path / "data")
+    process = own.process(tmp_path / "data")
     process.start()
     try:
         await until(process.ready, "the gateway is ready")
@@ -163,17 +165,18 @@ async def test_gateways_of_two_deployments_can_share_a_volume(
 async def test_raised_partition_count_spools_requests_instead_of_refusing_them(
     own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    config = config_of(own.kafka, own.prefix, tmp_path)
+    config = config_of(own.kafka, own.prefix, tmp_path, **SPOOLS_SOON)
     await met(config)
     async with opened(AIOKafkaAdminClient(**own.kafka.client())) as admin:
-        raised = (own.topics.usage, own.topics.calls, own.topics.witness)
-        await admin.create_partitions({topic.name: NewPartitions(13) for topic in raised})
+        await raise_partitions(
+            admin, PARTITIONS + 1, own.topics.usage.name, own.topics.calls.name, own.topics.witness.name
+        )
     async with running(config) as gateway:
         assert (await post(http, gateway, body(1))).status == 200
         assert gateway.ready().ok
-        assert "has 13 partitions" in gateway.ready().why
+        assert f"has {PARTITIONS + 1} partitions" in gateway.ready().why
         assert gateway.spool.level.rows == 1
-    mended = replace(config, topics=Topics(own.prefix, 13))
+    mended = replace(config, topics=Topics(own.prefix, PARTITIONS + 1))
     async with running(mended) as gateway:
         await until(lambda: drained(gateway), "it is sent once the setting follows")
     assert set(await event_ids(own.kafka, mended.topics)) == ids_of(body(1))

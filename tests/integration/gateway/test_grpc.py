@@ -22,11 +22,12 @@ from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import CollectorRegistry
 from tests.conftest import SHARED
-from tests.integration.gateway.conftest import CLAUDE_ID, GUARDED_ID, PATIENT, REVOKED_ID, Deployment
+from tests.integration.gateway.conftest import CLAUDE_ID, GUARDED_ID, REVOKED_ID, Deployment
 from tests.integration.gateway.test_http import METRICS, TRACES, body, usage
 from tests.support.gateway import BEARER, INGEST_ID, config_of, connection, read_topic, running, write
 from tests.support.otlp_bodies import AT_NS, Group, codex_response, encode
 from tests.support.tls import Authority
+from tests.support.waiting import ANSWER
 
 from tallystream.schemas.clients import normalise_logs
 from tallystream.schemas.ingest import CONNECTION_HEADER
@@ -43,7 +44,7 @@ WHO = ((CONNECTION_HEADER, INGEST_ID),)
 
 @pytest.fixture
 async def served(deployment: Deployment, tmp_path: Path) -> AsyncIterator[Gateway]:
-    async with running(config_of(deployment.kafka, deployment.prefix, tmp_path, grpc_port=0, **PATIENT)) as one:
+    async with running(config_of(deployment.kafka, deployment.prefix, tmp_path, grpc_port=0)) as one:
         yield one
 
 
@@ -201,7 +202,7 @@ async def test_grpc_over_tls(deployment: Deployment, tmp_path: Path) -> None:
         async with grpc.aio.secure_channel(own.grpc, trusted) as channel:
             await channel.unary_unary(EXPORT["logs"])(body("grpc-tls", Encoding.PROTOBUF), metadata=WHO)
         async with grpc.aio.insecure_channel(own.grpc) as channel:
-            refused = await refusal(channel.unary_unary(EXPORT["logs"])(b"", metadata=WHO, timeout=10))
+            refused = await refusal(channel.unary_unary(EXPORT["logs"])(b"", metadata=WHO, timeout=ANSWER))
             assert refused.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
     assert len(await usage(deployment, "grpc-tls")) == 1
 

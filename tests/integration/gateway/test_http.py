@@ -17,6 +17,7 @@ from google.rpc.status_pb2 import Status
 from tests.integration.gateway.conftest import CLAUDE_ID, GUARDED_ID, REVOKED_ID, Deployment
 from tests.support.gateway import BEARER, INGEST_ID, config_of, logs_path, read_topic, running
 from tests.support.otlp_bodies import AT_NS, Group, codex_noise, codex_response, encode
+from tests.support.waiting import ANSWER
 
 from tallystream.schemas.ingest import CONNECTION_HEADER, INGEST_PATH
 from tallystream.schemas.otlp import Encoding
@@ -299,7 +300,7 @@ async def test_stalled_request_gets_408(deployment: Deployment, tmp_path: Path) 
             f"POST {logs_path()} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
         )
         writer.write(head.encode() + b"{")
-        answer = await asyncio.wait_for(reader.read(), 60)
+        answer = await asyncio.wait_for(reader.read(), ANSWER)
         writer.close()
         await writer.wait_closed()
     assert answer.startswith(b"HTTP/1.1 408 ")
@@ -318,7 +319,7 @@ async def test_stalled_request_gets_408(deployment: Deployment, tmp_path: Path) 
 async def test_invalid_http_gets_a_status(gateway: Gateway, raw: bytes) -> None:
     reader, writer = await asyncio.open_connection(*gateway.url.removeprefix("http://").split(":"))
     writer.write(raw)
-    answer = await asyncio.wait_for(reader.read(), 60)
+    answer = await asyncio.wait_for(reader.read(), ANSWER)
     writer.close()
     await writer.wait_closed()
     head, _, content = answer.partition(b"\r\n\r\n")
@@ -336,7 +337,7 @@ async def test_connections_are_kept_alive_until_closed(gateway: Gateway) -> None
         assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
         assert answer.endswith(b"\r\n\r\n{}")
     writer.write(head.encode() + b"Connection: close\r\n\r\n{}")
-    assert b"Connection: close" in await asyncio.wait_for(reader.read(), 60)
+    assert b"Connection: close" in await asyncio.wait_for(reader.read(), ANSWER)
     writer.close()
     await writer.wait_closed()
 

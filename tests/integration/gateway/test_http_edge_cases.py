@@ -17,7 +17,7 @@ from google.rpc.status_pb2 import Status
 from tests.integration.gateway.conftest import Deployment
 from tests.integration.gateway.test_http import JSON, PROTOBUF, body, usage
 from tests.support.gateway import INGEST_ID, config_of, connection, logs_path, running, write
-from tests.support.waiting import until
+from tests.support.waiting import ANSWER, until
 
 from tallystream.schemas.connections import Quota
 from tallystream.schemas.ingest import CONNECTION_HEADER, INGEST_PATH
@@ -45,10 +45,10 @@ def head(length: int | None, *lines: str, path: str = logs_path(), kind: str = "
 
 async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
     """Return status, headers and body of one answer."""
-    raw = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+    raw = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), ANSWER)
     first, *lines = raw.decode().strip().split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    content = await asyncio.wait_for(reader.readexactly(int(headers.get("content-length", 0))), 30)
+    content = await asyncio.wait_for(reader.readexactly(int(headers.get("content-length", 0))), ANSWER)
     return int(first.split()[1]), headers, content
 
 
@@ -80,7 +80,7 @@ async def test_client_waiting_for_100_continue_gets_it(gateway: Gateway, deploym
     async with connected(gateway) as (reader, writer):
         for number in range(2):
             writer.write(head(len(content), "Expect: 100-continue"))
-            interim = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+            interim = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), ANSWER)
             assert interim == b"HTTP/1.1 100 Continue\r\n\r\n", number
             writer.write(content)
             assert (await answer(reader))[0] == 200
@@ -146,7 +146,7 @@ async def test_half_closed_connection_gets_its_answer(gateway: Gateway, deployme
         writer.write(head(len(content)) + content)
         writer.write_eof()
         assert (await answer(reader))[0] == 200
-        assert await asyncio.wait_for(reader.read(), 30) == b""
+        assert await asyncio.wait_for(reader.read(), ANSWER) == b""
     assert len(await usage(deployment, "half")) == 1
 
 
@@ -162,13 +162,13 @@ async def test_incomplete_body_gets_an_error_answer(gateway: Gateway) -> None:
 
 async def test_slow_but_steady_upload_is_accepted(deployment: Deployment, tmp_path: Path) -> None:
     content = body("slow")
-    config = config_of(deployment.kafka, deployment.prefix, tmp_path, body_timeout=1.0)
+    config = config_of(deployment.kafka, deployment.prefix, tmp_path, body_timeout=2.0)
     async with running(config) as own, connected(own) as (reader, writer):
         writer.write(head(len(content)))
         step = len(content) // 12
         for start in range(0, len(content), step):
             writer.write(content[start : start + step])
-            await asyncio.sleep(0.2)  # longer in total than the allowed pause
+            await asyncio.sleep(0.25)  # longer in total than the allowed pause
         assert (await answer(reader))[0] == 200
     assert len(await usage(deployment, "slow")) == 1
 

@@ -19,10 +19,20 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from tests.integration.gateway.conftest import GUARDED_ID, REVOKED_ID, Deployment, deploy
-from tests.support.gateway import BEARER, config_of, connection, event_ids, logs_path, read_topic, running, write
+from tests.support.gateway import (
+    BEARER,
+    SPOOLS_SOON,
+    config_of,
+    connection,
+    event_ids,
+    logs_path,
+    read_topic,
+    running,
+    write,
+)
 from tests.support.otlp_bodies import AT_NS, Group, codex_noise, codex_response, encode
 from tests.support.otlp_points import codex, encode_points
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 from tallystream.schemas.clients import normalise_logs
 from tallystream.schemas.otlp import Encoding
@@ -101,7 +111,7 @@ def drained(gateway: Gateway) -> bool:
 async def test_no_batch_is_lost_while_kafka_is_paused_under_load(
     broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    config = config_of(own.kafka, own.prefix, tmp_path, stuck_after=2.0)
+    config = config_of(own.kafka, own.prefix, tmp_path, stuck_after=2.0, **SPOOLS_SOON)
     async with running(config) as gateway:
         async with Load(http, gateway.url).running() as load:
             await load.more(20)
@@ -120,7 +130,9 @@ async def test_no_batch_is_lost_while_kafka_is_paused_under_load(
 async def test_short_kafka_pause_causes_no_duplicates(
     broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    async with running(config_of(own.kafka, own.prefix, tmp_path)) as gateway:
+    # However long the pause is on a busy machine, its producer must not be replaced, which could send twice.
+    config = config_of(own.kafka, own.prefix, tmp_path, stuck_after=2 * PATIENCE, **SPOOLS_SOON)
+    async with running(config) as gateway:
         async with Load(http, gateway.url).running() as load:
             await load.more(5)
             with paused(broker):
@@ -133,7 +145,7 @@ async def test_short_kafka_pause_causes_no_duplicates(
 async def test_no_batch_is_lost_when_kafka_is_killed_under_load(
     broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    async with running(config_of(own.kafka, own.prefix, tmp_path)) as gateway:
+    async with running(config_of(own.kafka, own.prefix, tmp_path, **SPOOLS_SOON)) as gateway:
         async with Load(http, gateway.url).running() as load:
             await load.more(20)
             os.kill(broker.pid, signal.SIGKILL)
@@ -169,7 +181,8 @@ async def test_gateway_started_without_kafka_authenticates_and_spools(
 
 async def serve(config: GatewayConfig) -> tuple[Gateway, Callable[[], Awaitable[Any]]]:
     """Start a gateway whose Kafka is unavailable; return it and a function that stops it."""
-    context = running(replace(config, first_contact=0.1))
+    soon, latest = SPOOLS_SOON["ack_timeout"], SPOOLS_SOON["ack_timeout_max"]
+    context = running(replace(config, first_contact=0.1, ack_timeout=soon, ack_timeout_max=latest))
     return await context.__aenter__(), lambda: context.__aexit__(None, None, None)
 
 
@@ -229,7 +242,7 @@ async def test_unknown_connections_are_quarantined_until_kafka_is_back(
 async def test_full_quarantine_gets_503_and_known_connections_are_served(
     broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    config = config_of(own.kafka, own.prefix, tmp_path, quarantine_max_bytes=2_000)
+    config = config_of(own.kafka, own.prefix, tmp_path, quarantine_max_bytes=2_000, **SPOOLS_SOON)
     async with running(config) as gateway:
         with paused(broker):
             await post(http, gateway, body(0))
@@ -268,7 +281,8 @@ async def test_request_without_durable_storage_gets_503(
     broker: EmbeddedKafka, own: Deployment, http: aiohttp.ClientSession, tmp_path: Path, trouble: str
 ) -> None:
     limit = 5_000 if trouble == "full spool" else 1 << 30
-    async with running(config_of(own.kafka, own.prefix, tmp_path, spool_max_bytes=limit)) as gateway:
+    config = config_of(own.kafka, own.prefix, tmp_path, spool_max_bytes=limit, **SPOOLS_SOON)
+    async with running(config) as gateway:
         accepted: list[bytes] = []
         with paused(broker):
             answers = []
@@ -323,7 +337,7 @@ async def test_message_refused_by_kafka_stays_spooled_without_blocking_others(
 
     refused: list[bytes] = []
     small = [body(number) for number in range(10)]
-    async with running(config_of(own.kafka, own.prefix, tmp_path)) as gateway:
+    async with running(config_of(own.kafka, own.prefix, tmp_path, **SPOOLS_SOON)) as gateway:
 
         async def one_is_refused() -> bool:
             # The broker applies a new limit some time after it has confirmed it.

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -18,13 +19,22 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.gateway.conftest import Deployment
 from tests.integration.gateway.test_kafka_away import HEADERS, body, ids_of, own, paused
 from tests.support.clock import HandClock
-from tests.support.gateway import INGEST_ID, GatewayProcess, config_of, event_ids, logs_path, read_topic, running
+from tests.support.gateway import (
+    INGEST_ID,
+    PARTITIONS,
+    GatewayProcess,
+    config_of,
+    event_ids,
+    logs_path,
+    read_topic,
+    running,
+)
 from tests.support.otlp_bodies import SECRET
-from tests.support.waiting import until
+from tests.support.waiting import ANSWER, until
 
 from tallystream.streams.embedded.broker import EmbeddedKafka
 from tallystream.streams.gateway.connections.activity import ActivityLog
-from tallystream.streams.kafka.topic_setup import ensure
+from tallystream.streams.kafka.admin import administering
 
 __all__ = ["own"]
 pytestmark = pytest.mark.kafka
@@ -32,7 +42,7 @@ pytestmark = pytest.mark.kafka
 
 @pytest.fixture
 def process(own: Deployment, tmp_path: Path) -> Iterator[GatewayProcess]:
-    one = GatewayProcess(own.kafka, own.prefix, tmp_path / "data")
+    one = own.process(tmp_path / "data")
     one.start()
     yield one
     one.end()
@@ -101,7 +111,7 @@ async def test_stopped_gateway_finishes_requests_and_drains_its_spool(own: Deplo
     os.kill(process.pid, signal.SIGTERM)
     await until(lambda: not process.ready_port(), "it no longer listens")
     writer.write(content[100:])
-    answer = await asyncio.wait_for(reader.read(), 60)
+    answer = await asyncio.wait_for(reader.read(), ANSWER)
     writer.close()
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"Connection: close" in answer
@@ -127,7 +137,7 @@ async def test_stopping_gateway_refuses_no_request_permanently(process: GatewayP
     for reader, writer in connections:
         with contextlib.suppress(ConnectionError):
             writer.write(request)
-            answer = await asyncio.wait_for(reader.read(), 60)
+            answer = await asyncio.wait_for(reader.read(), ANSWER)
             assert not answer or answer.startswith(b"HTTP/1.1 200 ")
         writer.close()
     assert process.wait() == 0
@@ -229,7 +239,7 @@ def run(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
         env=clean | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=ANSWER,
     )
 
 
@@ -238,10 +248,11 @@ def test_gateway_reports_start_errors_in_one_line(own: Deployment, tmp_path: Pat
     without_key = run(*where)
     assert (without_key.returncode, "TALLYSTREAM_USER_KEY" in without_key.stderr) == (2, True)
     named = {"TALLYSTREAM_USER_NAMES": "true", "TALLYSTREAM_PREFIX": own.prefix}
-    wrong = run(*where, "--port", "0", TALLYSTREAM_PARTITIONS="3", **named)
-    assert (wrong.returncode, "has 12 partitions, we need 3" in wrong.stderr) == (1, True)
+    wrong = run(*where, "--port", "0", TALLYSTREAM_PARTITIONS="5", **named)
+    assert (wrong.returncode, f"has {PARTITIONS} partitions, we need 5" in wrong.stderr) == (1, True)
     # The refused start has not created anything; with the right setting the same topics work.
-    taken = run(*where, "--port", own.kafka.bootstrap.rpartition(":")[2], **named)
+    port = own.kafka.bootstrap.rpartition(":")[2]
+    taken = run(*where, "--port", port, TALLYSTREAM_PARTITIONS=str(PARTITIONS), **named)
     assert (taken.returncode, "cannot listen" in taken.stderr) == (2, True)
     for failed in (without_key, wrong, taken):
         assert "Traceback" not in failed.stderr
@@ -251,12 +262,14 @@ async def test_gateway_creates_missing_topics(
     broker: EmbeddedKafka, own: Deployment, prefix: str, tmp_path: Path
 ) -> None:
     del broker
-    process = GatewayProcess(own.kafka, prefix, tmp_path / "data")
+    process = replace(own, prefix=prefix).process(tmp_path / "data")
     process.start()
     try:
         await until(process.ready, "the gateway is ready")
         topics = type(own)(own.kafka, prefix).topics
-        await ensure(own.kafka, (topics.usage, topics.activity, topics.deadletters, topics.connections), seconds=5)
+        wanted = {one.name for one in (topics.usage, topics.activity, topics.deadletters, topics.connections)}
+        async with administering(own.kafka) as admin:
+            assert wanted <= set(await admin.list_topics())
     finally:
         process.end()
 
@@ -274,4 +287,5 @@ async def test_gateway_without_file_descriptors_counts_refused_connections_and_r
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (hard, hard))
     assert await asyncio.gather(*waiting) == [200] * 5
     assert process.metric("tallystream_gateway_accepts_refused_total") > 0
+    await until(lambda: process.metric("tallystream_gateway_spool_messages") == 0, "nothing waits in the spool")
     assert set(await event_ids(own.kafka, own.topics)) == ids_of(*map(body, range(5)))

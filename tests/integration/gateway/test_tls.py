@@ -15,6 +15,7 @@ from tests.integration.gateway.conftest import Deployment
 from tests.integration.gateway.test_http import PROTOBUF, body, usage
 from tests.support.gateway import config_of, logs_path, running
 from tests.support.tls import Authority, Pair
+from tests.support.waiting import ANSWER
 
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.otlp import Encoding
@@ -27,7 +28,7 @@ def serial(url: str, ca: Path) -> str:
     parts = urlsplit(url)
     context = ssl.create_default_context(cafile=str(ca))
     with (
-        socket.create_connection((parts.hostname or "", parts.port or 0), timeout=10) as plain,
+        socket.create_connection((parts.hostname or "", parts.port or 0), timeout=ANSWER) as plain,
         context.wrap_socket(plain, server_hostname=parts.hostname) as secure,
     ):
         shown = secure.getpeercert()

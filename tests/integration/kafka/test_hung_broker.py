@@ -59,5 +59,5 @@ async def test_starting_client_continues_with_a_broker_that_answers(kafka: Kafka
     async with silence() as (hung, met):
         while met() == 0:  # aiokafka shuffles its addresses
             both = f"{hung},{kafka.bootstrap}"
-            async with AIOKafkaConsumer(bootstrap_servers=both, group_id=None, request_timeout_ms=2000) as consumer:
+            async with AIOKafkaConsumer(bootstrap_servers=both, group_id=None, request_timeout_ms=5000) as consumer:
                 assert await consumer.end_offsets([at]) == {at: 0}

@@ -9,9 +9,9 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.integration.gateway.test_kafka_away import HEADERS, body, ids_of
-from tests.support.gateway import config_of, connection, event_ids, logs_path, running, write
+from tests.support.gateway import SPOOLS_SOON, config_of, connection, event_ids, logs_path, running, write
 from tests.support.topics import produce
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 from tallystream.components.harness import until_told
 from tallystream.schemas.errors import UnreachableError
@@ -55,7 +55,7 @@ async def test_follower_whose_client_cancels_a_wait_raises_an_error(kafka: Kafka
         for waiter in waiters:
             waiter.cancel()
         with pytest.raises(UnreachableError, match="cancelled"):
-            await asyncio.wait_for(polling, 30)
+            await asyncio.wait_for(polling, PATIENCE)
 
 
 @pytest.mark.parametrize(("ask", "name"), [("renew", "end_offsets"), ("begins", "beginning_offsets")])
@@ -102,14 +102,15 @@ async def test_election_member_with_a_lost_task_joins_again(kafka: KafkaSettings
 
     getattr(coordinator, task).cancel()
     setattr(coordinator, task, asyncio.ensure_future(fails()))
-    assert await asyncio.wait_for(taking_part, 60), "a second member leads"
+    assert await asyncio.wait_for(taking_part, PATIENCE), "a second member leads"
 
 
 async def test_gateway_replaces_clients_with_lost_tasks(kafka: KafkaSettings, prefix: str, tmp_path: Path) -> None:
     topics = Topics(prefix, 1)
     await ensure(kafka, topics.all())
     await write(kafka, topics, connection())
-    async with running(config_of(kafka, prefix, tmp_path, topics=topics)) as gateway, aiohttp.ClientSession() as http:
+    config = config_of(kafka, prefix, tmp_path, topics=topics, **SPOOLS_SOON)
+    async with running(config) as gateway, aiohttp.ClientSession() as http:
         link: Any = gateway.link
         registry: Any = gateway.registry
         await until(lambda: link.connected and registry.following.is_set(), "it is connected")
@@ -156,4 +157,4 @@ async def test_component_that_ignores_a_lost_task_is_ended(
     await until(lambda: component.producer is not None, "it has a producer")
     component.producer._sender._sender_task.cancel()
     with pytest.raises(UnreachableError, match="KafkaProducer: sender task has ended: cancelled"):
-        await asyncio.wait_for(life, 30)
+        await asyncio.wait_for(life, PATIENCE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -153,16 +154,18 @@ async def test_holes_left_by_compaction_are_skipped(kafka: KafkaSettings, prefix
     assert {key: values[key] for key in values if key != b"tick"} == {b"same": b"29", b"other": b"y"}
 
 
-async def test_missing_broker_is_reported_as_unreachable(unused_tcp_port: int) -> None:
-    away = KafkaSettings(f"127.0.0.1:{unused_tcp_port}")
-    with pytest.raises(UnreachableError, match="did not answer"):
-        await latest(away, "any", stall=5.0)
-    with pytest.raises(UnreachableError):
-        async with GroupLag(away, "any", "any"):
-            pass
+async def test_missing_broker_is_reported_as_unreachable() -> None:
+    with socket.socket() as nobody_listens:
+        nobody_listens.bind(("127.0.0.1", 0))
+        away = KafkaSettings(f"127.0.0.1:{nobody_listens.getsockname()[1]}")
+        with pytest.raises(UnreachableError, match="did not answer"):
+            await latest(away, "any", stall=5.0)
+        with pytest.raises(UnreachableError):
+            async with GroupLag(away, "any", "any"):
+                pass
 
 
-async def test_silent_broker_times_out(unused_tcp_port: int) -> None:
+async def test_silent_broker_times_out() -> None:
     gone = asyncio.Event()
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -172,10 +175,11 @@ async def test_silent_broker_times_out(unused_tcp_port: int) -> None:
         await writer.wait_closed()
         gone.set()
 
-    server = await asyncio.start_server(silent, "127.0.0.1", unused_tcp_port)
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
     try:
         with pytest.raises(UnreachableError):
-            await latest(KafkaSettings(f"127.0.0.1:{unused_tcp_port}"), "any", stall=0.5)
+            await latest(KafkaSettings(f"127.0.0.1:{port}"), "any", stall=0.5)
         async with asyncio.timeout(60):
             await gone.wait()
     finally:

@@ -142,7 +142,7 @@ def test_children_are_added_to_the_session_that_started_them(
         assert shown is not None
         return shown
 
-    eventually(lambda: page("s1").children, "the ledger has the link", 60)
+    eventually(lambda: page("s1").children, "the ledger has the link")
     found, child = page("s1"), page("s2")
     assert [(one.session_id, one.depth, one.cost_usd) for one in found.children] == [("s2", 1, "0.000000000001")]
     assert found.with_children is not None

@@ -62,11 +62,19 @@ def ledger(kafka: KafkaSettings, topics: Topics, tmp_path: Path) -> Iterator[Led
 
 
 def test_missing_tokens_are_shown_everywhere(topics: Topics, ledger: LedgerProcess, cli: Cli, tmp_path: Path) -> None:
-    eventually(lambda: ledger.status().get("coverage"), "the ledger compares", 60)
-    (row_of,) = ledger.status()["coverage"]
-    assert (row_of["connection_id"], row_of["missing"], row_of["versions"]) == (CONNECTION, 30_000, ["0.169.0"])
+    wanted = [(CONNECTION, 30_000, ["0.169.0"])]
+    eventually(
+        lambda: (
+            wanted
+            == [
+                (one["connection_id"], one["missing"], one["versions"]) for one in ledger.status().get("coverage") or ()
+            ]
+        ),
+        lambda: f"the ledger compares: {ledger.status().get('coverage')}",
+    )
     labels = f'{{client="codex",connection="{CONNECTION}"}}'
-    assert f"tallystream_ledger_coverage_missing_tokens{labels} 30000.0" in ledger.metrics()
+    series = f"tallystream_ledger_coverage_missing_tokens{labels} 30000.0"
+    eventually(lambda: series in ledger.metrics(), "a metric shows it")
     first = asked(cli)
     assert ledger.stop() == 0
     (tmp_path / "ledger" / f"{topics.prefix}.db").rename(tmp_path / "kept.db")

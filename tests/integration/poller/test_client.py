@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from tests.support.waiting import ANSWER
 
 from tallystream.agents.port_sink.errors import PortError
 from tallystream.agents.port_sink.port.client import PortClient, PortClientConfig
@@ -41,7 +42,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 @pytest.fixture
 def config(sandbox: Sandbox) -> OpenAIClientConfig:
-    return OpenAIClientConfig(sandbox.url + "/openai/v1", timeout=1.0, attempts=3, first_wait=0.5)
+    return OpenAIClientConfig(sandbox.url + "/openai/v1", timeout=ANSWER, attempts=3, first_wait=0.5)
 
 
 async def failure(client: OpenAIClient, path: str = "/models", key: str = "api") -> PollError:
@@ -82,7 +83,9 @@ async def test_transient_errors_are_retried_a_limited_number_of_times(
 ) -> None:
     naps = Naps()
     sandbox.faults.add(fault)
-    async with OpenAIClient(replace(config, timeout=0.3), KEYS, sleep=naps) as client:
+    if why is FailureReason.TIMEOUT:
+        config = replace(config, timeout=0.3)
+    async with OpenAIClient(config, KEYS, sleep=naps) as client:
         assert (await failure(client)).why == why
     assert len(naps.taken) == 2
     assert 0.25 <= naps.taken[0] <= 0.5 <= naps.taken[1] <= 1.0

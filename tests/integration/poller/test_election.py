@@ -36,7 +36,7 @@ async def joined(one: Election) -> None:
     await until(lambda: one.joined, "it has joined")
 
 
-def member(kafka: KafkaSettings, topics: Topics, timeout: float = 3.0) -> Election:
+def member(kafka: KafkaSettings, topics: Topics, timeout: float = 10.0) -> Election:
     return Election(kafka, topics.poller_group, topics.poller_control.name, timeout)
 
 
@@ -93,12 +93,12 @@ async def test_expired_lease_publishes_nothing(kafka: KafkaSettings, topics: Top
 async def test_poll_interrupted_by_a_rebalance_is_discarded_and_repeated(kafka: KafkaSettings, prefix: str) -> None:
     async with rig(kafka, prefix, only("/models")) as one:
         one.order(match="/models", kind="latency", seconds=20.0, times=1)
-        poller = Poller(replace(one.config, session_timeout=6.0), CollectorRegistry(), one.clock)
+        poller = Poller(replace(one.config, session_timeout=10.0), CollectorRegistry(), one.clock)
         one.pollers.append(poller)
         running = asyncio.create_task(poller.run())
         try:
             await until(lambda: one.sandbox.faults.state()[0]["hit"], "a poll is under way")
-            async with member(kafka, one.topics, 6.0) as standby:
+            async with member(kafka, one.topics) as standby:
                 await joined(standby)
                 await until(lambda: one.metric("tallystream_poller_polls_discarded_total"), "it is thrown away")
                 await until(one.records, "it was made again")
@@ -110,7 +110,7 @@ async def test_poll_interrupted_by_a_rebalance_is_discarded_and_repeated(kafka: 
 
 async def test_member_removed_from_the_group_is_not_confirmed(kafka: KafkaSettings, topics: Topics) -> None:
     """As after a pause: the member considers its term valid, the coordinator does not."""
-    async with member(kafka, topics, 6.0) as election:
+    async with member(kafka, topics) as election:
         term = await until(lambda: election.term, "active")
         coordinator = election._consumer._coordinator
         await coordinator._send_req(LeaveGroupRequest(topics.poller_group, coordinator.member_id))

@@ -196,7 +196,7 @@ async def test_bucket_too_large_for_kafka_is_reported_and_others_are_published(o
     rows = f"[range(26000) as $i | {{n: ({digits})}}]"
     noise = Resource.model_validate({"path": MODELS, "name": "noise", "data": ".data[:1]", "rows": rows})
     # This JQ program takes a second or two, during which there are no heartbeats.
-    result = await openai.poll(resources=(noise, *only(MODELS)), session_timeout=10.0)
+    result = await openai.poll(resources=(noise, *only(MODELS)), session_timeout=60.0)
     assert {name: failure.why for name, failure in result.failures.items()} == {"noise": FailureReason.TOO_LARGE}
     assert (MODELS, CURRENT) in await openai.rows()
 

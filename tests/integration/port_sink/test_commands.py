@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.support.port_page import DAILY, PASTED, flattened
 from tests.support.port_rig import SESSION, SRC, make_row, rig, sink
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 from tallystream.sandbox import Sandbox, SandboxConfig
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -28,7 +28,7 @@ async def run(*args: str, code: int = 0, stdin: str = "", **environment: Any) ->
     done = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-m", "tallystream", *args],
-        capture_output=True, text=True, input=stdin, timeout=60, check=False,
+        capture_output=True, text=True, input=stdin, timeout=PATIENCE, check=False,
         env={**kept, "PYTHONPATH": str(SRC), "COLUMNS": "200", **environment},
     )  # fmt: skip
     assert done.returncode == code, f"{args} exited {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,17 +79,17 @@ async def test_every_kind_of_row_becomes_its_entities_in_port(
                 "cache_write_tokens": 9, "output_tokens": 9, "agent_names": [],
             }  # fmt: skip
             assert float(hours[f"{HOURS[0]}:gpt-5"]["properties"]["cost_usd"]) == 3e-12
+            await until(running.idle, "everything else is there")
             connection = one.entities("coding_agent_connection")["codex-7f3a"]
             assert connection["title"] == "laptop"
             assert connection["properties"] == {
                 "provider": "codex", "state": "active", "created_at": "2026-11-01T00:00:00Z",
                 "last_synced_at": "2026-11-21T15:10:00Z", "requests": 9, "records": 90,
             }  # fmt: skip
-            expected = {":".join(name) for name in one.newest}
-            await until(lambda: one.entities("coding_agent_session_hour").keys() == expected, "session-hours are there")
+            assert one.entities("coding_agent_session_hour").keys() == {":".join(name) for name in one.newest}
             assert one.entities("openai_model").keys() == {"gpt-5", "gpt-5-codex", "o4-mini"}
             assert not await one.letters()
-            assert (tmp_path / "samples" / "session.json").exists()
+            await until((tmp_path / "samples" / "session.json").exists, "samples are kept")
 
             # only changes are sent
             writes = one.sandbox.store.writes
@@ -104,6 +105,7 @@ async def test_nothing_is_sent_again_after_a_restart(kafka: KafkaSettings, prefi
         await one.rows(*fleet(random.Random(6), 40))
         with sink(one, tmp_path) as running:
             await caught_up(one)
+            await until(running.idle, "everything else is there, too")
             assert await running.stop() == 0
         writes = one.sandbox.store.writes
         for place in (tmp_path, tmp_path / "another machine"):
@@ -150,8 +152,10 @@ async def test_failures_in_a_bulk_do_not_affect_other_entities(
             assert '1 + "a"' in failed["detail"]
             assert "cannot be added" in failed["detail"]
             assert failed["record"]["record"]["session_id"] == "worse"
-            assert await running.metric("tallystream_sink_mapping_errors_total") == 1
-            assert await running.metric("tallystream_sink_entities_failed_total") == 1
+            for name in ("mapping_errors", "entities_failed"):
+                metric = f"tallystream_sink_{name}_total"
+                await until(partial(running.metric, metric), f"{name} are counted")
+                assert await running.metric(metric) == 1
 
 
 async def _two(one: Rig) -> dict[str, Any] | None:
@@ -243,6 +247,7 @@ async def test_entities_are_deleted_only_by_the_retention_rule(
                 lambda: one.entities(MODEL)["gone"]["properties"].get("unlisted_since") == "2024-01-09T14:00:00Z",
                 "a model that is not listed any more is marked",
             )
+            await until(running.idle, "so are the others")
             assert {name: found["properties"]["listed"] for name, found in one.entities(MODEL).items()} == {
                 name: name == "gpt-5" for name in one.entities(MODEL)
             }

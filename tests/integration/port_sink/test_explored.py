@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.support.port_rig import SESSION, SRC, Rig, make_row, rig
+from tests.support.waiting import PATIENCE
 
 from tallystream.streams.kafka.settings import KafkaSettings
 
@@ -53,7 +54,7 @@ async def shell(one: Rig, tmp_path: Path, script: str, **environment: str) -> st
     done = await asyncio.to_thread(
         subprocess.run,
         ["sh", "-e", "-c", script],
-        capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,
+        capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=tmp_path,
         env={
             **kept,
             "PATH": f"{commands}:{os.environ['PATH']}",

@@ -50,7 +50,7 @@ async def poll(one: Rig) -> PollResult:
         ),
         tokens=ApiKeys({"api": ApiKey("sk-sandbox-key")}),
         client=OpenAIClientConfig(base_url=f"{one.sandbox.url}/openai/v1", attempts=1),
-        session_timeout=3.0,
+        session_timeout=10.0,
     )
     return await Poller(config, CollectorRegistry()).once()
 
@@ -144,6 +144,7 @@ async def test_openai_data_reaches_port_with_the_default_and_documented_mappings
                 assert any("=20" in name for name in names)
 
                 # if OpenAI does not answer for a day, nothing is changed, deleted or set to zero
+                await until(running.idle, "everything else is there, too")
                 writes = one.sandbox.store.writes
                 one.sandbox.faults.add(Fault(match="^/openai", kind="status", status=500))
                 assert len((await poll(one)).failures) == len(RESOURCES)

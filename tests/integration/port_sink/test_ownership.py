@@ -99,6 +99,7 @@ async def test_sessions_relate_to_existing_owners_which_show_their_spend(
         one.sandbox.faults.add(Fault(match="_user/entities/search", kind="status", status=403, times=1))
         with sink(one, tmp_path, TALLYSTREAM_PORT_RESYNC="PT2S") as running:
             await until(lambda: len(one.entities(SESSION)) == 13, "all sessions are in Port")
+            await until(running.idle, "they are related")
             assert {related(one, "port_team")[f"s{number}"] for number in range(0, 12, 3)} == {"platform"}
             assert {name for name, team in related(one, "port_team").items() if team} == {"s0", "s3", "s6", "s9", "old"}
             assert set(related(one, "port_user").values()) == {None}

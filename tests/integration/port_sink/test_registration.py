@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.port_rig import SESSION, Rig, SinkProcess, make_row, rig, sink
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 from tallystream.agents.port_sink.pipeline.registration import shown
 from tallystream.sandbox import Fault
@@ -48,7 +48,7 @@ async def sessions(one: Rig, *names: str) -> None:
 async def once(one: Rig, directory: Path, **environment: str) -> int:
     made = SinkProcess(one, directory, **environment)
     done = await asyncio.to_thread(
-        subprocess.run, [*made.argv, "--once"], env=made.environment, capture_output=True, timeout=90, check=False
+        subprocess.run, [*made.argv, "--once"], env=made.environment, capture_output=True, timeout=PATIENCE, check=False
     )
     return done.returncode
 

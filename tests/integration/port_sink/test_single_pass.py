@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.support.port_rig import SESSION, Rig, SinkProcess, make_row, rig, sink
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 from tallystream.agents.port_sink.mapping import default_text
 from tallystream.sandbox import Fault
@@ -36,7 +36,7 @@ async def once(one: Rig, directory: Path, code: int, **environment: str) -> dict
     process = SinkProcess(one, directory, **environment)
     done = await asyncio.to_thread(
         subprocess.run, [*process.argv, "--once", "--json"], env=process.environment,
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == code, done.stderr[-3000:]
     document: dict[str, Any] = json.loads(done.stdout or done.stderr.splitlines()[-1])
@@ -160,7 +160,7 @@ async def test_mapping_test_shows_what_the_sink_writes(
         command = ("port", "mapping", "test", str(mapping), "--input", str(sample), "--json")
         tested = await asyncio.to_thread(
             subprocess.run, [*SinkProcess(one, tmp_path).argv[:3], *command],
-            env=SinkProcess(one, tmp_path).environment, capture_output=True, text=True, timeout=60, check=False,
+            env=SinkProcess(one, tmp_path).environment, capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
         found = json.loads(tested.stdout)
         assert found["records"] == result["records"][COSTS]

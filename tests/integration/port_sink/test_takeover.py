@@ -76,17 +76,18 @@ async def test_late_request_of_a_replaced_sink_is_overwritten(
     async with rig(kafka, prefix) as one:
         with sink(one, tmp_path, **timeout) as first:
             await active(first)
-            one.sandbox.faults.add(Fault(match=BULK, kind="latency", seconds=18.0, times=1))
-            await one.rows(make_row(rng, "s", HOUR, 1))
-            await until(lambda: one.sandbox.faults.state()[0]["hit"], "its request is under way")
-            first.signal(signal.SIGSTOP)
             with sink(one, tmp_path, **timeout) as second:
+                await until(partial(_stands_by, second), "the second one stands by")
+                one.sandbox.faults.add(Fault(match=BULK, kind="latency", seconds=18.0, times=1))
+                await one.rows(make_row(rng, "s", HOUR, 1))
+                await until(lambda: one.sandbox.faults.state()[0]["hit"], "its request is under way")
+                first.signal(signal.SIGSTOP)
                 await one.rows(make_row(rng, "s", HOUR, 2))
                 await right(one)
                 assert one.sandbox.store.writes, "the second sink has written the newer version"
                 await until(lambda: bool(one.wrong_sessions()), "the first sink's request has overwritten it")
                 await right(one)
-                assert await second.metric("tallystream_sink_entities_resent_total")
+                await until(lambda: second.metric("tallystream_sink_entities_resent_total"), "it is counted")
 
 
 async def test_paused_sink_that_resumes_does_not_overwrite_newer_entities(

@@ -119,11 +119,10 @@ async def test_late_row_of_a_replaced_worker_is_overwritten(rig: Rig) -> None:
         await rig.caught_up()
         for row in late.values():
             await producer.send_and_wait(rig.names.rows, row.value, key=row.key, partition=row.partition)
-        assert await rig.public_rows(last=True) != rig.truth
         await rig.send(producer, 50)
     await rig.caught_up()
     await rig.verify()
-    await rig.until(lambda: worker.status()["late_writes"] > 0, "it is counted")
+    await rig.until(lambda: worker.status()["late_writes"] > 0, "it has found rows that hid newer ones")
 
 
 async def test_rows_of_a_topic_that_was_deleted_are_written_again(rig: Rig) -> None:
@@ -196,9 +195,9 @@ async def test_damaged_store_is_rebuilt(rig: Rig) -> None:
 
 async def test_standby_takes_over_without_reading_the_changelog_again(rig: Rig) -> None:
     """A worker is killed and its disk is lost; its successor reads only what its copy did not have yet."""
-    owner = rig.start("owner", standby=True, session_timeout=2.0)
+    owner = rig.start("owner", standby=True)
     await rig.owned(owner)
-    other = rig.start("other", standby=True, session_timeout=2.0)
+    other = rig.start("other", standby=True)
     await rig.owned(owner, other)
     async with rig.producer() as producer:
         await rig.send(producer, 3000, keys=2000)

@@ -14,6 +14,7 @@ import pytest
 from tests.support.counting import WorkerConfig, build
 from tests.support.kafka_proxy import PRODUCE, KafkaProxy, through
 from tests.support.rig import Rig
+from tests.support.waiting import PATIENCE
 
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.runtime.changelog import POSITION, WATERMARK, Position, Watermark, reserved
@@ -61,7 +62,7 @@ async def test_worker_stops_while_kafka_does_not_answer(rig: Rig) -> None:
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     worker = replace(rig, kafka=KafkaSettings(f"127.0.0.1:{port}")).start()
-    await asyncio.wait_for(asked.wait(), 60)
+    await asyncio.wait_for(asked.wait(), PATIENCE)
     assert await rig.terminate(worker) == 0
     for writer in open_ones:
         writer.close()

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 from tests.support.oracle import rows
 from tests.support.recorder import accept, gateway
+from tests.support.waiting import PATIENCE
 
 from tallystream.cli import main
 from tallystream.simulator import Truth, compare
@@ -24,7 +25,7 @@ def command(*args: str) -> list[str]:
 
 
 async def finished(process: asyncio.subprocess.Process) -> tuple[int, str, str]:
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
 
@@ -34,7 +35,7 @@ async def simulate(*args: str, stdin: bytes | None = None) -> tuple[int, str, st
     process = await asyncio.create_subprocess_exec(
         *command(*args), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    out, err = await asyncio.wait_for(process.communicate(stdin), 60)
+    out, err = await asyncio.wait_for(process.communicate(stdin), PATIENCE)
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
 
@@ -125,7 +126,7 @@ async def test_sigint_stops_cleanly_and_keeps_the_truth_file(tmp_path: Path) -> 
             *command("--requests", "9000", "--endpoint", server.url, "--truth", str(file)),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
-        await asyncio.wait_for(enough.wait(), 60)
+        await asyncio.wait_for(enough.wait(), PATIENCE)
         process.send_signal(signal.SIGINT)
         code, out, err = await finished(process)
         counted = server.used(200)
@@ -153,7 +154,7 @@ async def test_truth_file_of_a_killed_simulator_is_valid(tmp_path: Path) -> None
         def written() -> bool:
             return file.exists() and bool(json.loads(file.read_text())["http"])
 
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while not written():  # noqa: ASYNC110 - another process writes it
                 await asyncio.sleep(0.05)
         process.kill()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import itertools
 from collections import Counter
 from typing import Any
 
@@ -129,10 +130,10 @@ async def test_open_load_measures_latency_from_the_scheduled_time() -> None:
     config = FleetConfig(agents=1, requests=40, seed=1, start_ns=START, metrics=0, traces=0)
     async with gateway(slow) as server:
         report = await run(config, target(server.url), Load(rate=200))
-    ordered = list(report.latencies)
+    waited = list(report.latencies)
     assert report.bodies > 10
-    assert ordered == sorted(ordered)
-    assert ordered[-1] > ordered[0] * 2
+    # Each answer takes at least 20 ms, and a request is due every 5 ms: each waits longer than the one before it.
+    assert all(later - earlier > 0.01 for earlier, later in itertools.pairwise(waited))
 
 
 async def test_stop_lets_requests_in_flight_finish() -> None:
@@ -167,7 +168,7 @@ async def test_stop_waits_for_a_limited_time() -> None:
 
     truth = Truth(CONFIG)
     async with gateway(hang) as server:
-        report = await run(CONFIG, target(server.url), Load(grace_s=0.2), truth=truth, stop=stop)
+        report = await run(CONFIG, target(server.url), Load(grace_s=1.0), truth=truth, stop=stop)
         assert report.bodies == 5
         assert truth.document()["unknown"]["totals"]["requests"] > 0
         assert compare(truth, rows(server.used(200))) == []

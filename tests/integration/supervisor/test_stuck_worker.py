@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 from tests.support.worker import read
 
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -22,7 +22,7 @@ from tallystream.supervisor.supervisor import Supervisor
 
 pytestmark = pytest.mark.kafka
 # `stop` exceeds the test's timeout: the supervisor must not wait for a worker that does not answer.
-QUICK = Timing(poll=0.1, health=0.3, answer=1.0, red=2.0, start=90.0, stop=600.0)
+QUICK = Timing(poll=0.1, health=0.3, answer=2.0, red=4.0, start=PATIENCE, stop=600.0)
 
 
 async def test_hanging_worker_is_replaced(

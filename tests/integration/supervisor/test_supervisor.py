@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.waiting import eventually
+from tests.support.waiting import ANSWER, PATIENCE, eventually
 
 from tallystream.schemas.errors import UsageError
 from tallystream.schemas.run import Run, RunningComponent
@@ -44,7 +44,7 @@ class Supervised:
 
     def end(self) -> int:
         assert self.process is not None
-        self.process.communicate(timeout=60)
+        self.process.communicate(timeout=ANSWER)
         return self.process.returncode
 
     def events(self) -> list[str]:
@@ -88,7 +88,7 @@ def cli(*args: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
     )
 
@@ -109,7 +109,7 @@ def test_components_start_and_stop_in_order_and_are_restarted(supervised: Superv
 
         new = eventually(replaced, f"run.json names the new {name}")
         url = of(new, name).ops_url
-        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as response:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=ANSWER) as response:
             assert response.status == 200
         assert of(new, "gateway") == of(first, "gateway")
 
@@ -202,7 +202,7 @@ def test_second_supervisor_is_refused(supervised: Supervised) -> None:
 def test_up_shows_the_error_of_a_component_that_cannot_start(supervised: Supervised) -> None:
     supervised.touch("gateway.refuses")
     process = supervised.start()
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=ANSWER)
     assert process.returncode == 2
     assert error == "usage|gateway did not start: port 1 is taken|choose another"
     assert supervised.events().count("gateway started") == 1, "wrong usage is not tried again"
@@ -246,5 +246,5 @@ def test_unfit_topics_do_not_end_a_gateway_with_existing_clients(supervised: Sup
 def test_unfit_topics_fail_the_start_before_any_client_sends(supervised: Supervised) -> None:
     supervised.touch("topics.unfit")
     process = supervised.start()
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=ANSWER)
     assert (process.returncode, error) == (1, "unfit|the topics do not fit|mend them")

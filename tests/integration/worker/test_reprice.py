@@ -30,7 +30,7 @@ from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topic_setup import ensure
 from tallystream.streams.kafka.topics import Topics
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
 PRICES = """
 [[price]]
 provider = "openai"
