@@ -5,8 +5,8 @@ newer ones of its successor. Readers keep the highest version, but compaction ke
 eventually leave the older row. So the owner of a partition ensures that the last row of each key is the one it would
 write itself.
 
-The same is done when a topic of rows was deleted and created again: everything that the state still has is written
-again.
+The same is done when a topic of rows is deleted and created again while its partitions have an owner: everything that
+the state still has is written again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import structlog
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from tallystream.streams.runtime.changelog import POSITION, reserved
+from tallystream.streams.runtime.changelog import reserved
 from tallystream.streams.runtime.fold import Fold
 from tallystream.streams.runtime.host import Host, Reader
 from tallystream.streams.runtime.partition import Partition
@@ -71,7 +71,7 @@ class LateWrites:
     def taken(self, p: int, begins: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]) -> None:
         """Note that the partition is ours, with the extent of its topics before we wrote anything."""
         for at in self.topics(p):
-            if (ends[at] == 0 and self._has_counted(p)) or ends[at] < self._next.get(at, 0):
+            if ends[at] < self._next.get(at, 0):
                 self._write_anew(at)
             self._look_at(at, max(begins[at], ends[at] - LOOK_BACK, self._next.get(at, 0)), ends[at])
             self._next[at] = ends[at]
@@ -97,12 +97,8 @@ class LateWrites:
             self._ranges[at] = (min(first, known[0]), max(end, known[1]))
             self._wake.set()
 
-    def _has_counted(self, p: int) -> bool:
-        partition = self._owned.get(p)
-        return partition is not None and partition.stored(POSITION) is not None
-
     def _write_anew(self, at: TopicPartition) -> None:
-        """Note that a topic is empty, or has been deleted and created again: readers lack all rows of the state."""
+        """Note that a topic has been deleted and created again: readers lack all rows of the state."""
         partition = self._owned.get(at.partition)
         if partition is not None:
             self._anew[at] = partition.stored_chunks(ANEW)
@@ -123,7 +119,7 @@ class LateWrites:
             if keys:
                 log.warning(
                     "rows_of_a_new_topic_written_again", topic=at.topic, partition=at.partition, rows=len(keys),
-                    why="it was empty, though rows had been written to it: it was deleted",
+                    why="its end is before rows that were written: it was deleted",
                 )  # fmt: skip
                 self._fold.rewrite(partition, at.topic, keys)
                 partition.flush()

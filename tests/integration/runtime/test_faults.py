@@ -126,8 +126,8 @@ async def test_late_row_of_a_replaced_worker_is_overwritten(rig: Rig) -> None:
 
 
 async def test_rows_of_a_topic_that_was_deleted_are_written_again(rig: Rig) -> None:
-    """Once while nothing else is written, and once while no worker runs."""
-    worker = rig.start()
+    """A worker runs meanwhile; one that starts later cannot tell that there were rows."""
+    rig.start()
     async with rig.producer() as producer:
         await rig.send(producer, 300)
     await rig.caught_up()
@@ -150,11 +150,6 @@ async def test_rows_of_a_topic_that_was_deleted_are_written_again(rig: Rig) -> N
     await anew()
     async with rig.producer() as producer:
         await rig.send(producer, 1)  # notices it at once; without it, the next look at the topics' ends does
-    await rig.until(complete, "the rows are back")
-    assert await rig.terminate(worker) == 0
-    await anew()
-    assert await rig.public_rows() == {}
-    rig.start()
     await rig.until(complete, "the rows are back")
     await rig.verify()
 
