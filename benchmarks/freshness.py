@@ -25,7 +25,7 @@ from pathlib import Path
 import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from benchmarks.gateway import cpu_of, read_answer
-from benchmarks.report import replace_section
+from benchmarks.report import publish
 from tests.support.gateway import GatewayProcess, connection, logs_path, percentile, write
 from tests.support.open_kafka import OpenKafka
 from tests.support.otlp_bodies import Group, codex_noise, codex_response, encode
@@ -164,11 +164,9 @@ def main() -> None:
     lines = ["| events/s | p50 | p99 | worker's share of a core |", "|---:|---:|---:|---:|"]
     lines += [f"| {s.events:,} | {s.p50:.3f} s | {s.p99:.3f} s | {s.cores:.2f} |" for s in samples]
     text = "\n".join(lines)
-    print(text)
-    if given.report:
-        when = f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} CPUs"
-        note = f"{when} (load average before the run {load:.1f}), {given.seconds:.0f} s at each rate."
-        replace_section(given.report, "freshness", f"{note}\n\n{text}\n")
+    when = f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} CPUs"
+    note = f"{when} (load average before the run {load:.1f}), {given.seconds:.0f} s at each rate."
+    publish(given.report, "freshness", note, text)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import gzip
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,12 +28,12 @@ from pathlib import Path
 
 import uvloop
 from aiokafka.admin import NewTopic
+from benchmarks.collector import PATH, TOPIC, Collector
 from benchmarks.normalise import bodies
-from benchmarks.report import replace_section
+from benchmarks.report import publish
 from tests.support.compiled import compiled_copy, paths
 from tests.support.gateway import GatewayProcess, connection, logs_path, percentile, write
 from tests.support.open_kafka import OpenKafka
-from tests.support.product import free_port
 from tests.support.waiting import eventually
 
 from tallystream.schemas.otlp import Encoding
@@ -46,7 +45,6 @@ TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 CLIENTS = 32
 WARM_UP = 1.0
-PEERS = Path(__file__).with_name("peers")
 
 
 @dataclass(frozen=True)
@@ -183,21 +181,14 @@ def gateway(kafka: KafkaSettings, prefix: str, directory: Path, **environment: s
 
 @contextmanager
 def collector(binary: Path, kafka: KafkaSettings, directory: Path) -> Iterator[Server]:
-    """Run the Collector."""
-    port = free_port()
-    config = directory / "collector.yaml"
-    text = (PEERS / "collector.yaml").read_text()
-    config.write_text(text.replace("ENDPOINT", f"127.0.0.1:{port}").replace("BROKER", kafka.bootstrap))
-    log = (directory / "collector.log").open("wb")
-    process = subprocess.Popen([str(binary), "--config", str(config)], stdout=log, stderr=log)
+    """Run the Collector without a queue."""
+    process = Collector(binary, kafka, directory)
+    process.start()
     try:
         os.sched_setaffinity(process.pid, {0})
-        eventually(lambda: listens(port), "the Collector listens")
-        yield Server(process.pid, port, "/v1/logs")
+        yield Server(process.pid, process.port, PATH)
     finally:
-        process.terminate()
-        process.wait(30)
-        log.close()
+        process.end()
 
 
 async def prepare(kafka: KafkaSettings, prefix: str) -> None:
@@ -208,16 +199,7 @@ async def prepare(kafka: KafkaSettings, prefix: str) -> None:
     await write(kafka, topics, connection())
     settings = dict(topics.usage.creation(1))
     async with administering(kafka) as admin:
-        await admin.create_topics([NewTopic("collector_logs", topics.usage.partitions, 1, topic_configs=settings)])
-
-
-def listens(port: int) -> bool:
-    """Return whether something accepts connections."""
-    try:
-        asyncio.run(_connect(port))
-    except OSError:
-        return False
-    return True
+        await admin.create_topics([NewTopic(TOPIC, topics.usage.partitions, 1, topic_configs=settings)])
 
 
 async def _connect(port: int) -> None:
@@ -287,9 +269,7 @@ def main() -> None:
         if made := found.get((load.name, "compiled")):
             lines.append(row(f"{load.name}, compiled", median(made), theirs))
     text = "\n".join(lines)
-    print(text)
-    if args.report:
-        replace_section(args.report, "gateway", f"{conditions(args.repeats, args.seconds)}\n\n{text}\n")
+    publish(args.report, "gateway", conditions(args.repeats, args.seconds), text)
 
 
 def conditions(repeats: int, seconds: float) -> str:
@@ -298,7 +278,7 @@ def conditions(repeats: int, seconds: float) -> str:
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} CPUs"
         f" ({model.partition(': ')[2] or platform.machine()}); median of {repeats} turns of {seconds:.0f} s each."
-        " In brackets: our figure divided by the Collector's (0.155.0)."
+        " In brackets: our figure divided by the Collector's ({VERSION})."
     )
 
 

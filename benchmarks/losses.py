@@ -17,7 +17,6 @@ import os
 import platform
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,12 +29,12 @@ from typing import Protocol
 
 import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from benchmarks.gateway import PEERS, listens, prepare, read_answer
+from benchmarks.collector import PATH, TOPIC, VERSION, Collector
+from benchmarks.gateway import prepare, read_answer
 from benchmarks.normalise import bodies
-from benchmarks.report import replace_section
+from benchmarks.report import publish
 from tests.support.gateway import GatewayProcess, logs_path
 from tests.support.open_kafka import OpenKafka
-from tests.support.product import free_port
 from tests.support.waiting import eventually
 
 from tallystream.schemas.otlp import Encoding
@@ -44,8 +43,6 @@ from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.kafka.topics import Topics
 
 CLIENTS = 32
-VERSION = "0.155.0"
-"""Of the Collector, as peers/collector-build.yaml says."""
 QUIET = 5.0
 """Seconds without a new record after which nothing more is expected."""
 SESSION = re.compile(rb"01a1ffa0-40af-7151-9d80-[0-9a-f]{12}")
@@ -85,33 +82,15 @@ class Ours:
         self._process.end()
 
 
-class Collector:
-    """The Collector, with its exporter's default queue or without one."""
+class Theirs(Collector):
+    """The Collector."""
 
-    path = "/v1/logs"
-    topic = "collector_logs"
-
-    def __init__(self, binary: Path, kafka: KafkaSettings, directory: Path, *, queue: bool) -> None:
-        self.port = free_port()
-        self._binary = binary
-        self._directory = directory
-        self._config = directory / f"collector-{self.port}.yaml"
-        text = (PEERS / "collector.yaml").read_text()
-        text = text.replace("ENDPOINT", f"127.0.0.1:{self.port}").replace("BROKER", kafka.bootstrap)
-        self._config.write_text(text.replace("    sending_queue: {enabled: false}\n", "") if queue else text)
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it and wait until it listens."""
-        with (self._directory / "collector.log").open("ab") as log:
-            self._process = subprocess.Popen([str(self._binary), "--config", str(self._config)], stdout=log, stderr=log)
-        eventually(lambda: listens(self.port), "the Collector listens")
+    path = PATH
+    topic = TOPIC
 
     def kill(self) -> None:
         """Send SIGKILL."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(30)
+        self.end(signal.SIGKILL)
 
 
 @dataclass
@@ -221,19 +200,16 @@ def main() -> None:
         asyncio.run(prepare(kafka, prefix))
         servers: dict[str, Server] = {
             "tallystream": Ours(kafka, prefix, directory),
-            "Collector, default queue": Collector(given.collector, kafka, directory, queue=True),
-            "Collector, no queue": Collector(given.collector, kafka, directory, queue=False),
+            "Collector, default queue": Theirs(given.collector, kafka, directory, queue=True),
+            "Collector, no queue": Theirs(given.collector, kafka, directory, queue=False),
         }
         for case, away in (("killed under load", False), ("Kafka stopped, then killed", True)):
             for name, server in servers.items():
                 lines.append(f"| {name}: {case} | {measured(server, broker, given.seconds, away=away)} |")
                 print(lines[-1], file=sys.stderr, flush=True)
     text = "\n".join(lines)
-    print(text)
-    if given.report:
-        versions = f"Python {platform.python_version()}, Collector {VERSION}"
-        when = f"{datetime.now(UTC):%Y-%m-%d}, {versions}, {CLIENTS} connections."
-        replace_section(given.report, "losses", f"{when}\n\n{text}\n")
+    versions = f"Python {platform.python_version()}, Collector {VERSION}"
+    publish(given.report, "losses", f"{datetime.now(UTC):%Y-%m-%d}, {versions}, {CLIENTS} connections.", text)
 
 
 if __name__ == "__main__":

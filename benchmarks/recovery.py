@@ -26,6 +26,7 @@ from typing import Any
 import orjson
 import uvloop
 from aiokafka import AIOKafkaProducer
+from benchmarks.report import publish
 from prometheus_client import CollectorRegistry
 from tests.support.compiled import compiled_copy, paths
 from tests.support.open_kafka import OpenKafka
@@ -188,21 +189,12 @@ def main() -> None:
             for name, source in sources.items():
                 runs[name].append(measured(broker.bootstrap, Path(scratch) / "store", source))
                 print(name, runs[name][-1], flush=True)
-    text = (
+    note = (
         "## Recovery from the changelog alone\n\n"
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, `python -m benchmarks.recovery`, {os.cpu_count()} cores (load"
-        f" average {os.getloadavg()[0]:.1f}: the machine was shared), median of 3 runs, Kafka on the same machine.\n\n"
-        f"{table(runs, size)}"
+        f" average {os.getloadavg()[0]:.1f}: the machine was shared), median of 3 runs, Kafka on the same machine."
     )
-    print(text)
-    if arguments.report:
-        begin, end = "<!-- recovery -->", "<!-- end of recovery -->"
-        old = arguments.report.read_text()
-        section = f"{begin}\n{text}\n{end}"
-        before, found, rest = old.partition(begin)
-        arguments.report.write_text(
-            before + section + rest.partition(end)[2] if found else f"{old.rstrip()}\n\n{section}\n"
-        )
+    publish(arguments.report, "recovery", note, table(runs, size))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,21 @@
-"""Writes the figures of a run into a page, between the comments that mark its section."""
+"""Prints the figures of a run, and writes them into a page, between the comments that mark their section."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+
+
+def publish(page: Path | None, name: str, note: str, text: str) -> None:
+    """Print a table and, if a page is given, write it there below a note that says how it was measured.
+
+    Raises:
+        ValueError: the page has no such section.
+
+    """
+    print(text)
+    if page is not None:
+        replace_section(page, name, f"{note}\n\n{text}\n")
 
 
 def replace_section(page: Path, name: str, text: str) -> None:

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import uvloop
 from benchmarks.gateway import LOADS, WARM_UP, cpu_of, drive, prepare, requests_of
-from benchmarks.report import replace_section
+from benchmarks.report import publish
 from benchmarks.usage_messages import preload
 from benchmarks.worker import remove
 from tests.support.gateway import GatewayProcess, logs_path, percentile
@@ -141,14 +141,12 @@ def main() -> None:
         one, two = (statistics.median(run[place] for run in found[count]) for count in COUNTS)
         lines.append(f"| {name} | {one:{form}} | {two:{form}} | {two / one:.2f}x |")
     text = "\n".join(lines)
-    print(text)
-    if given.report:
-        when = (
-            f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} CPUs; median of"
-            f" {given.repeats} turns: gateways {given.seconds:.0f} s each, workers {given.events:,} events, {PACK} a"
-            " message."
-        )
-        replace_section(given.report, "scaling", f"{when}\n\n{text}\n")
+    note = (
+        f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} CPUs; median of"
+        f" {given.repeats} turns: gateways {given.seconds:.0f} s each, workers {given.events:,} events, {PACK} a"
+        " message."
+    )
+    publish(given.report, "scaling", note, text)
 
 
 if __name__ == "__main__":

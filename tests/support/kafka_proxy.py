@@ -1,4 +1,4 @@
-"""A proxy in front of a broker that sees each request, and may refuse it or keep the broker's answers to itself."""
+"""A proxy in front of a broker that sees each request, may refuse it, lose connections, or withhold answers."""
 
 from __future__ import annotations
 
@@ -45,6 +45,10 @@ class KafkaProxy:
     """Kinds of requests that reach the broker, and whose answers do not reach the client."""
     kept: int = 0
     """Answers that were withheld."""
+    lost: int = 0
+    """How many connections after the first one are closed at once."""
+    connections: int = 0
+    """Connections so far, those that were closed included."""
 
     def refusal(self, request: ProxiedRequest) -> bytes | None:
         """Return the answer to a request that is not to reach the broker, else None."""
@@ -110,8 +114,13 @@ async def through(proxy: KafkaProxy) -> AsyncIterator[KafkaProxy]:
     writers: list[asyncio.StreamWriter] = []
 
     async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        proxy.connections += 1
+        if 1 < proxy.connections <= 1 + proxy.lost:
+            writer.close()
+            return
         answers, requests = await asyncio.open_connection(host, int(port))
-        writers.extend((writer, requests))
+        writers.append(requests)
         one = _Connection(proxy, (_SIZE.pack(int(port)), _SIZE.pack(own)))
         await asyncio.gather(one.read(reader), one.ask(requests, writer), one.answer(answers, writer))
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 from aiokafka.protocol import metadata
@@ -26,56 +22,9 @@ from tallystream.streams.topic_ends import topic_ends
 pytestmark = pytest.mark.kafka
 
 
-@dataclass
-class Losing:
-    """A broker behind a proxy that answers the first connection, and closes the next `refusals` at once."""
-
-    kafka: KafkaSettings
-    refusals: int
-    connections: int = 0
-
-
-@asynccontextmanager
-async def losing(kafka: KafkaSettings, refusals: int) -> AsyncIterator[Losing]:
-    """Run the proxy. Clients learn its port instead of the broker's, so all they ask goes through it."""
-    host, _, port = kafka.bootstrap.rpartition(":")
-    writers: list[asyncio.StreamWriter] = []
-
-    async def forward(source: asyncio.StreamReader, target: asyncio.StreamWriter, *, answers: bool) -> None:
-        with suppress(OSError):
-            while data := await source.read(1 << 16):
-                target.write(data.replace(theirs, ours) if answers else data)
-                await target.drain()
-        target.close()
-
-    async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.append(writer)
-        proxy.connections += 1
-        if 1 < proxy.connections <= 1 + proxy.refusals:
-            writer.close()
-            return
-        answers, requests = await asyncio.open_connection(host, int(port))
-        writers.append(requests)
-        await asyncio.gather(forward(reader, requests, answers=False), forward(answers, writer, answers=True))
-
-    server = await asyncio.start_server(meet, "127.0.0.1", 0)
-    own = server.sockets[0].getsockname()[1]
-    theirs, ours = struct.pack(">i", int(port)), struct.pack(">i", own)
-    proxy = Losing(replace(kafka, bootstrap=f"127.0.0.1:{own}"), refusals)
-    try:
-        yield proxy
-    finally:
-        server.close()
-        for writer in writers:
-            writer.close()
-        for writer in writers:
-            with suppress(OSError):
-                await writer.wait_closed()
-
-
 async def test_topics_are_created_though_the_broker_loses_connections(kafka: KafkaSettings, prefix: str) -> None:
     topics = Topics(prefix, 3)
-    async with losing(kafka, 3) as proxy:
+    async with through(KafkaProxy(kafka, lost=3)) as proxy:
         await ensure(proxy.kafka, topics.all())
         assert proxy.connections > 4
     for spec in topics.all():
@@ -83,7 +32,7 @@ async def test_topics_are_created_though_the_broker_loses_connections(kafka: Kaf
 
 
 async def test_connection_is_created_though_the_broker_loses_connections(kafka: KafkaSettings, prefix: str) -> None:
-    async with losing(kafka, 2) as proxy:
+    async with through(KafkaProxy(kafka, lost=2)) as proxy:
         issued = await Connections(proxy.kafka, Topics(prefix, 1)).create("codex")
     listing = await Connections(kafka, Topics(prefix, 1)).list()
     assert listing.get(issued.connection.connection_id).provider == "codex"
@@ -92,7 +41,7 @@ async def test_connection_is_created_though_the_broker_loses_connections(kafka: 
 async def test_identity_is_read_though_the_broker_loses_connections(kafka: KafkaSettings, prefix: str) -> None:
     topics = Topics(prefix, 1)
     await ensure(kafka, (topics.usage,))
-    async with losing(kafka, 2) as proxy:
+    async with through(KafkaProxy(kafka, lost=2)) as proxy:
         found = await read_identity(proxy.kafka, prefix, [topics.usage.name])
     assert found == await read_identity(kafka, prefix, [topics.usage.name])
     assert found.topic_ids[topics.usage.name]
@@ -103,7 +52,7 @@ async def test_ends_are_read_though_the_broker_loses_connections(kafka: KafkaSet
     usage, rows = topics.usage.name, topics.session_hour_rows.name
     await ensure(kafka, (topics.usage, topics.session_hour_rows))
     await produce(kafka, usage, [(b"k", b"v", partition) for partition in (0, 0, 2)])
-    async with losing(kafka, 2) as proxy:
+    async with through(KafkaProxy(kafka, lost=2)) as proxy:
         identity, ends = await topic_ends(proxy.kafka, prefix, [usage, rows, f"{prefix}.missing"], {usage})
     assert ends == {(usage, 0): 2, (usage, 1): 0, (usage, 2): 1}
     assert identity == await read_identity(kafka, prefix, [usage, rows])
@@ -112,7 +61,7 @@ async def test_ends_are_read_though_the_broker_loses_connections(kafka: KafkaSet
 
 
 async def test_broker_that_goes_on_losing_connections_is_reported_in_time(kafka: KafkaSettings, prefix: str) -> None:
-    async with losing(kafka, 1_000_000) as proxy:
+    async with through(KafkaProxy(kafka, lost=1_000_000)) as proxy:
         with pytest.raises(UnreachableError, match="NodeNotReadyError"):
             await ensure(proxy.kafka, Topics(prefix, 1).all(), seconds=3.0)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from tests.support.rig import Rig, Worker
+from tests.support.topics import delete_topic
 from tests.support.waiting import until
 
-from tallystream.streams.identity import read_identity
 from tallystream.streams.kafka.lifecycle import opened
 
 pytestmark = pytest.mark.kafka
@@ -131,23 +131,13 @@ async def test_rows_of_a_topic_that_was_deleted_are_written_again(rig: Rig) -> N
     async with rig.producer() as producer:
         await rig.send(producer, 300)
     await rig.caught_up()
-
-    async def anew() -> None:
-        ids = await read_identity(rig.kafka, "", [rig.names.rows])
-        async with opened(AIOKafkaAdminClient(**rig.kafka.client())) as admin:
-            await admin.delete_topics([rig.names.rows])
-
-        async def created() -> bool:
-            await rig.create()
-            now = await read_identity(rig.kafka, "", [rig.names.rows])
-            return rig.names.rows in now.topic_ids and now.topic_ids != ids.topic_ids
-
-        await until(created, "it is created again")
+    async with opened(AIOKafkaAdminClient(**rig.kafka.client())) as admin:
+        await delete_topic(admin, rig.names.rows)
+    await rig.create()
 
     async def complete() -> bool:
         return await rig.public_rows(last=True) == dict(rig.truth)
 
-    await anew()
     async with rig.producer() as producer:
         await rig.send(producer, 1)  # notices it at once; without it, the next look at the topics' ends does
     await rig.until(complete, "the rows are back")
