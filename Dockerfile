@@ -1,6 +1,6 @@
 # One image for all components: `docker run tallystream gateway ...`. The hash of each package is checked (requirements/).
 FROM python:3.12-slim AS build
-# The hot modules are compiled (setup.py). The compiler and mypy are not in the final image.
+# The hot modules are compiled (setup.py). The compilers are not in the final image.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*

@@ -81,7 +81,7 @@ def _pair(entry: Any) -> tuple[str, Any]:
     if type(entry) is not dict:
         raise invalid(f"attributes holds {kind_of(entry)}, not only objects")
     key = entry.get("key")
-    if type(key) is not str and (key is not None or (entry and not _PAIR & entry.keys())):
+    if type(key) is not str and (key is not None or (entry and _PAIR.isdisjoint(entry))):
         raise invalid(
             "an attribute has no key" if key is None else f"an attribute's key is {kind_of(key)}, not a string"
         )

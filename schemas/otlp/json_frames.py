@@ -79,13 +79,18 @@ Item = tuple[dict[str, Any], dict[str, Any], Record]
 """Resource (the whole frame's object or, of a body taken apart, `resource` and no more), scope likewise, record."""
 
 
+def memory_allowed(size: int) -> int:
+    """Return how many bytes of memory a JSON text of `size` bytes may need as Python objects."""
+    return ALLOWANCE + _WEIGHT * size
+
+
 def weighs_too_much(raw: bytes) -> bool:
     """Whether a JSON text might need far more memory as Python objects than its own size.
 
     An upper bound, computed from the size of a dict (184 bytes, and its slot), a list and any other value in CPython.
     Brackets and commas inside strings count too, so text that contains much code is overestimated.
     """
-    allowed = ALLOWANCE + _WEIGHT * len(raw)
+    allowed = memory_allowed(len(raw))
     if _OBJECT * len(raw) <= allowed:
         return False
     # one pass leaves a fortieth of a usual body, in which counting costs nothing

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+import orjson
+
+from tallystream.schemas.compiled import COMPILED
 from tallystream.schemas.errors import InvalidBodyError
 from tallystream.schemas.otlp.attributes import JsonAttributes
 from tallystream.schemas.otlp.json_attributes import (
@@ -16,7 +19,9 @@ from tallystream.schemas.otlp.json_attributes import (
     nanoseconds,
     sound_attributes,
 )
-from tallystream.schemas.otlp.json_frames import Part, walk
+from tallystream.schemas.otlp.json_frames import PARSED_WHOLE, Part, memory_allowed, walk
+from tallystream.schemas.otlp.json_scan import ByteRange
+from tallystream.schemas.otlp.json_usual import Found, UsualLogs
 from tallystream.schemas.otlp.json_values import (
     get,
     hex_id,
@@ -41,9 +46,54 @@ _ESCAPE: Final = b"\\u"
 
 
 def read_logs(body: bytes, limits: Limits = LIMITS, hint: RecordHint = TOKENS) -> LogsBody:
-    """Decode an ExportLogsServiceRequest. Walking the candidates may raise InvalidBodyError."""
+    """Decode an ExportLogsServiceRequest.
+
+    Raises:
+        InvalidBodyError: now, or while walking the candidates: its records cannot be separated, or it exceeds a limit.
+
+    """
+    body = utf8(body)
+    usual = _usual(body, limits, hint) if COMPILED else None
+    if usual is not None:
+        return usual
     tally = DecodingBudget(limits)
-    return LogsBody(tally, _candidates(utf8(body), tally, hint))
+    return LogsBody(tally, _candidates(body, tally, hint))
+
+
+def _usual(body: bytes, limits: Limits, hint: RecordHint) -> LogsBody | None:
+    """Decode a body in the usual form, of which only the records that the hint may find are parsed; None for others."""
+    if len(body) > PARSED_WHOLE:
+        return None
+    tally = DecodingBudget(limits)
+    logs = UsualLogs(body, hint, tally)
+    if not logs.find(memory_allowed(len(body))):
+        return None
+    try:
+        parsed = [orjson.loads(body[found.start : found.stop]) for found in logs.found]
+    except orjson.JSONDecodeError:
+        return None
+    return LogsBody(tally, _found(body, logs.found, parsed, tally, hint))
+
+
+def _found(
+    body: bytes, places: Sequence[Found], parsed: Sequence[dict[str, Any]], tally: DecodingBudget, hint: RecordHint
+) -> Iterator[LogRecord | BrokenRecord]:
+    owner: ByteRange | None = None
+    shown: dict[str, Value] = {}
+    for place, record in zip(places, parsed, strict=True):
+        if not _is_wanted(record, hint):
+            continue
+        if owner is not place.resource:
+            owner = place.resource
+            shown = described(_object(body, owner))
+        tally.usage_record()
+        yield _record(record, place.number, text(_object(body, place.scope), "name"), shown, tally.limits)
+
+
+def _object(body: bytes, span: ByteRange) -> dict[str, Any]:
+    """Return an object that is in the usual form, empty when there is none."""
+    found: dict[str, Any] = orjson.loads(body[span.start : span.stop]) if span.stop else {}
+    return found
 
 
 def _candidates(body: bytes, tally: DecodingBudget, hint: RecordHint) -> Iterator[LogRecord | BrokenRecord]:
@@ -71,11 +121,8 @@ def _candidates(body: bytes, tally: DecodingBudget, hint: RecordHint) -> Iterato
                 marked = marks.any
             if not marked:
                 continue
-        try:
-            if whole and not hint.names.search(attribute_names(record)) and not _is_in_body(record, hint):
-                continue
-        except InvalidBodyError:
-            pass
+        if whole and not _is_wanted(record, hint):
+            continue
         if owner is not resource:
             owner = resource
             shown = described(member(resource, "resource"))
@@ -111,6 +158,14 @@ def _record(
         named.hints,
     )
     return BrokenRecord(index, why, made) if why else made
+
+
+def _is_wanted(record: dict[str, Any], hint: RecordHint) -> bool:
+    """Whether the hint finds a name in a record, or the record's attributes cannot be read."""
+    try:
+        return bool(hint.names.search(attribute_names(record))) or _is_in_body(record, hint)
+    except InvalidBodyError:
+        return True
 
 
 def _is_in_body(record: dict[str, Any], hint: RecordHint) -> bool:

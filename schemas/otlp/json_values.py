@@ -22,7 +22,7 @@ from tallystream.schemas.otlp.records import Broken
 
 _HEX: Final = re.compile(r"[0-9a-fA-F]*", re.ASCII)
 _UPPER: Final = re.compile(r"(?<=[a-z])([A-Z])")
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _BOM: Final = b"\xef\xbb\xbf"
 _UTF32: Final = (b"\xff\xfe\0\0", b"\0\0\xfe\xff")
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")

@@ -57,7 +57,7 @@ def add_attribute(body: bytes, at: int, stop: int, values: dict[str, Value]) -> 
     tag, start, at = field(body, at, stop)
     if at < 0 or tag != _KEY:
         return False
-    key = body[start:at].decode()
+    key = body[start:at].decode("utf-8")
     if at == stop:
         values[key] = None
         return True
@@ -84,7 +84,7 @@ def any_value(body: bytes, at: int, stop: int) -> Value:
     if at != stop:
         return ODD
     if tag == _TEXT:
-        return body[start:stop].decode()
+        return body[start:stop].decode("utf-8")
     if tag == _INT:
         return _varint(body, start, stop)
     if tag == _BOOL:
@@ -115,6 +115,8 @@ def field(body: bytes, at: int, stop: int) -> tuple[int, int, int]:
             if at < 0:
                 return tag, begin, -1
             length = _varint(body, begin, at)
+        if length > stop - at:  # the sum of both may exceed 64 bits, which compiled code counts in
+            return tag, at, -1
         end = at + length
     elif kind == 0:
         end = _varint_end(body, at, stop)
@@ -150,4 +152,7 @@ def _varint(body: bytes, at: int, end: int) -> int:
 
 def fixed64(body: bytes, at: int) -> int:
     """Return the eight bytes at `at` as an unsigned integer."""
-    return int.from_bytes(body[at : at + 8], "little")
+    value = 0
+    for place in range(at + 7, at - 1, -1):
+        value = (value << 8) | body[place]
+    return value

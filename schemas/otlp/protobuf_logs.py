@@ -34,7 +34,7 @@ def read_logs(body: bytes, limits: Limits = LIMITS, hint: RecordHint = TOKENS) -
     """
     if COMPILED and len(body) <= PARSED_WHOLE and protobuf_scan.is_usual(body):
         tally = DecodingBudget(limits)
-        return LogsBody(tally, protobuf_scan.records(body, tally, hint))
+        return LogsBody(tally, iter(protobuf_scan.records(body, tally, hint)))
     return read_parsed(body, limits, hint)
 
 

@@ -9,7 +9,6 @@ protobuf's parser, so it is used only where it is compiled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 from tallystream.schemas.otlp.attributes import PlainAttributes
@@ -122,10 +121,16 @@ def _of_log(tag: int) -> bool:
     )
 
 
-def records(body: bytes, tally: DecodingBudget, hint: RecordHint) -> Iterator[LogRecord | BrokenRecord]:
-    """Walk a body in the usual form; yield the records that the hint finds, as `protobuf_logs.read_logs` does."""
-    mark = body.find(hint.mark)
+def records(body: bytes, tally: DecodingBudget, hint: RecordHint) -> list[LogRecord | BrokenRecord]:
+    """Return the records of a body in the usual form that the hint finds, as `protobuf_logs.read_logs` does.
+
+    Raises:
+        TooManyElementsError: it exceeds a limit.
+
+    """
+    found: list[LogRecord | BrokenRecord] = []
     at, stop = 0, len(body)
+    mark = body.find(hint.mark)
     while at < stop:
         _, first, at = field(body, at, stop)
         tally.frame()
@@ -137,12 +142,13 @@ def records(body: bytes, tally: DecodingBudget, hint: RecordHint) -> Iterator[Lo
                 continue
             tally.frame()
             scope: str | None = None
+            index = tally.records
             place = start
             while place < inner:
                 kind, begin, place = field(body, place, inner)
                 if kind != _RECORDS:
                     continue
-                tally.record()
+                index += 1
                 if 0 <= mark < begin:
                     mark = body.find(hint.mark, begin)
                 if mark < 0 or mark >= place or hint.raw.search(body, begin, place) is None:
@@ -152,12 +158,10 @@ def records(body: bytes, tally: DecodingBudget, hint: RecordHint) -> Iterator[Lo
                 if scope is None:
                     scope = _scope_of(body, start, inner)
                 tally.usage_record()
-                index = tally.records - 1
-                found = _record(body, begin, place, index, scope, resource, tally.limits)
-                if found is None:
-                    yield record(body[begin:place], index, scope, resource, tally.limits)
-                else:
-                    yield found
+                made = _record(body, begin, place, index - 1, scope, resource, tally.limits)
+                found.append(made or record(body[begin:place], index - 1, scope, resource, tally.limits))
+            tally.record(index - tally.records)
+    return found
 
 
 def _resource_of(body: bytes, at: int, stop: int) -> dict[str, Value]:
@@ -187,7 +191,7 @@ def _name(body: bytes, at: int, stop: int) -> str | None:
             return None
         if tag == _NAME:
             try:
-                name = body[start:at].decode()
+                name = body[start:at].decode("utf-8")
             except UnicodeDecodeError:
                 return None
     return name
@@ -259,7 +263,7 @@ def _fields(body: bytes, at: int, stop: int) -> _Fields | None:
         elif tag == _TRACE_ID:
             found.trace_id = body[start:at].hex()
         elif tag == _EVENT_NAME:
-            found.event_name = body[start:at].decode()
+            found.event_name = body[start:at].decode("utf-8")
         elif not _of_log(tag):
             return None
     return found
