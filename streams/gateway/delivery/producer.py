@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
 
 import structlog
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, LeaderNotAvailableError, NotLeaderForPartitionError
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from tallystream.schemas.catalogue import SCHEMA_HEADER
 from tallystream.schemas.errors import UnfitError, UnreachableError
 from tallystream.streams.gateway.config import GatewayConfig
 from tallystream.streams.gateway.delivery.ack_timeout import AckTimeout
+from tallystream.streams.gateway.delivery.direct_sender import DirectSender
 from tallystream.streams.gateway.errors import ProducerLostError
 from tallystream.streams.gateway.message import Message, Place, partition_counts, place_of, written_topics
 from tallystream.streams.gateway.metrics import Metrics
@@ -47,20 +49,60 @@ log = structlog.get_logger()
 
 
 class ProducerBatch:
-    """Messages of one partition in flight. `acked` resolves to None, or raises ProducerLostError.
+    """Messages of one partition in flight, until they are `settled`: acknowledged, or `lost`.
 
     `leader` is the broker that had the partition when they were sent. `late`: they were not acknowledged in time.
     """
 
-    __slots__ = ("acked", "late", "leader", "messages", "place", "since")
+    __slots__ = ("_told", "_waiter", "late", "leader", "lost", "messages", "place", "settled", "since")
 
-    def __init__(self, place: Place, leader: int, acked: asyncio.Future[None], since: float) -> None:
+    def __init__(self, place: Place, leader: int, since: float) -> None:
         self.place = place
         self.leader = leader
         self.messages: list[Message] = []
-        self.acked = acked
         self.since = since
         self.late = False
+        self.settled = False
+        self.lost: ProducerLostError | None = None
+        self._told: Callable[[ProducerBatch], None] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def acked(self) -> bool:
+        """Return whether Kafka has acknowledged them."""
+        return self.settled and self.lost is None
+
+    def tell(self, told: Callable[[ProducerBatch], None]) -> None:
+        """Call this function as soon as the batch is settled; only one can be told."""
+        if self.settled:
+            told(self)
+        else:
+            self._told = told
+
+    def settle(self, lost: ProducerLostError | None = None) -> None:
+        """Note the outcome, and tell who waits for it."""
+        if self.settled:
+            return
+        self.settled, self.lost = True, lost
+        if self._told is not None:
+            self._told(self)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def waiter(self) -> asyncio.Future[None]:
+        """Return a future that is done when the batch is settled, for those who need not know at once."""
+        if self._waiter is None:
+            self._waiter = asyncio.get_running_loop().create_future()
+            if self.settled:
+                self._waiter.set_result(None)
+        return self._waiter
+
+
+async def settled(batches: Iterable[ProducerBatch], within: float | None = None) -> None:
+    """Return when all batches are settled, or after `within` seconds."""
+    waiters = [batch.waiter() for batch in batches if not batch.settled]
+    if waiters:
+        await asyncio.wait(waiters, timeout=within)
 
 
 class Link:
@@ -78,6 +120,7 @@ class Link:
         self._clock = clock
         self._partitions = partition_counts(config.topics)
         self._producer: AIOKafkaProducer | None = None
+        self._sender: DirectSender | None = None
         self._outstanding: dict[ProducerBatch, None] = {}
         self._late: dict[Place, set[ProducerBatch]] = {}
         self._doubted: dict[int, set[ProducerBatch]] = {}
@@ -125,23 +168,26 @@ class Link:
 
     def reachable(self, place: Place) -> bool:
         """Return whether a partition has a leader and no late batch, so that spooled messages for it may be tried."""
-        return self._producer is not None and place not in self._late and self._leader(place) >= 0
+        return place not in self._late and self._leader(place) >= 0
 
     def takes(self, place: Place) -> bool:
         """Return whether a partition is expected to acknowledge in time."""
-        return self.reachable(place) and self._leader(place) not in self._doubted
+        if place in self._late:
+            return False
+        leader = self._leader(place)
+        return leader >= 0 and leader not in self._doubted
 
     def _leader(self, place: Place) -> int:
         """Return the leader of the partition, -1 without a leader."""
         if self._producer is None:
             return -1
-        found = self._producer.client.cluster.leader_for_partition(TopicPartition(*place))
-        return -1 if found is None else int(found)
+        found: int | None = self._producer.client.cluster.leader_for_partition(place)
+        return -1 if found is None else found
 
     def missed(self, batches: Iterable[ProducerBatch]) -> None:
         """Note that batches were not acknowledged in time: the spool takes over for their partitions."""
         for batch in batches:
-            if batch.late or batch.acked.done():
+            if batch.late or batch.settled:
                 continue
             batch.late = True
             self._late.setdefault(batch.place, set()).add(batch)
@@ -171,36 +217,55 @@ class Link:
             ProducerLostError: not connected.
 
         """
-        producer = self._producer
-        if producer is None:
-            raise ProducerLostError
-        now = self._clock.monotonic()
-        loop = asyncio.get_running_loop()
         groups: dict[Place, list[Message]] = {}
         for message in messages:
             groups.setdefault(self.place_of(message), []).append(message)
+        return self.send_grouped(groups)
+
+    def send_grouped(self, groups: Mapping[Place, Sequence[Message]]) -> list[ProducerBatch]:
+        """Do the same as `send` with the messages of each partition.
+
+        Raises:
+            ProducerLostError: not connected.
+
+        """
+        producer, sender = self._producer, self._sender
+        if producer is None or sender is None:
+            raise ProducerLostError
+        now = self._clock.monotonic()
         batches: list[ProducerBatch] = []
-        for place, group in groups.items():
-            parcels = []
-            builder = None
-            for message in group:
-                headers = [(SCHEMA_HEADER, message.schema.encode())]
-                if builder is None or not builder.append(
-                    timestamp=None, key=message.key, value=message.value, headers=headers
+        direct: dict[int, dict[Place, object]] = {}
+        try:
+            for place, group in groups.items():
+                parcels: list[tuple[ProducerBatch, BatchBuilder]] = []
+                builder = None
+                for message in group:
+                    headers = _headers(message.schema)
+                    if builder is None or not builder.append(
+                        timestamp=None, key=message.key, value=message.value, headers=headers
+                    ):
+                        builder = producer.create_batch()
+                        builder.append(timestamp=None, key=message.key, value=message.value, headers=headers)
+                        parcels.append((ProducerBatch(place, self._leader(place), now), builder))
+                    parcels[-1][0].messages.append(message)
+                for batch, _ in parcels:
+                    self._outstanding[batch] = None
+                    batches.append(batch)
+                if len(parcels) == 1 and sender.send(
+                    place, parcels[0][1], partial(self._settle, producer, parcels[0][0]), direct
                 ):
-                    builder = producer.create_batch()
-                    builder.append(timestamp=None, key=message.key, value=message.value, headers=headers)
-                    parcels.append((ProducerBatch(place, self._leader(place), loop.create_future(), now), builder))
-                parcels[-1][0].messages.append(message)
-            batches += [batch for batch, _ in parcels]
-            # One task per partition, because handing over waits while the partition has an unsent batch.
-            task = loop.create_task(self._transmit(producer, parcels))
-            self._transmissions.add(task)
-            task.add_done_callback(self._transmissions.discard)
-        self._outstanding.update(dict.fromkeys(batches))
+                    continue
+                # One task per partition, because handing over waits while the partition has an unsent batch.
+                task = asyncio.get_running_loop().create_task(self._transmit(producer, parcels))
+                self._transmissions.add(task)
+                task.add_done_callback(self._transmissions.discard)
+        finally:
+            # also after an error, because they have their sequence numbers
+            for broker, taken in direct.items():
+                sender.request(broker, taken)
         return batches
 
-    async def _transmit(self, producer: AIOKafkaProducer, parcels: list[tuple[ProducerBatch, object]]) -> None:
+    async def _transmit(self, producer: AIOKafkaProducer, parcels: list[tuple[ProducerBatch, BatchBuilder]]) -> None:
         try:
             for batch, builder in parcels:
                 sent = await producer.send_batch(builder, batch.place.topic, partition=batch.place.partition)
@@ -211,17 +276,15 @@ class Link:
 
     def _settle(self, producer: AIOKafkaProducer, batch: ProducerBatch, sent: asyncio.Future[object]) -> None:
         exc = None if sent.cancelled() else sent.exception()
-        if sent.cancelled() or batch.acked.done():
+        if sent.cancelled() or batch.settled:
             return
         self._outstanding.pop(batch, None)
         if exc is not None:
             # An idempotent batch is retried unless the broker's error is not retriable.
             refused = "" if isinstance(exc, _NO_LEADER) else type(exc).__name__
-            batch.acked.set_exception(ProducerLostError(rejected=refused))
-            batch.acked.exception()
+            batch.settle(ProducerLostError(rejected=refused))
             self._break(producer, exc)
             return
-        batch.acked.set_result(None)
         now = self._clock.monotonic()
         self._acked_at[batch.leader] = now
         self.timeout.measured(now - batch.since)
@@ -229,6 +292,7 @@ class Link:
         doubted = self._doubted.pop(batch.leader, None) is not None
         if batch.late:
             self._no_longer_late(batch)
+        batch.settle()
         if batch.late or doubted:
             self._change()
 
@@ -257,7 +321,7 @@ class Link:
             try:
                 await self._serve(producer)
             finally:
-                self._producer = None
+                self._producer = self._sender = None
                 self._lose_outstanding()
                 self._change()
                 await abandon(producer)
@@ -276,6 +340,7 @@ class Link:
         identity = await read_identity(kafka, topics.prefix, (), seconds=CONNECT_TIMEOUT)
         await self.met(identity.cluster_id)
         producer = new_producer(kafka, GATEWAY)
+        DirectSender(producer)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await start(producer)
@@ -289,6 +354,7 @@ class Link:
     async def _serve(self, producer: AIOKafkaProducer) -> None:
         self._broken = asyncio.Event()
         self._producer = producer
+        self._sender = producer._sender  # noqa: SLF001 - the one that `_connect` has put there
         self._was_connected = True
         log.info("kafka_connected")
         self._change()
@@ -342,9 +408,12 @@ class Link:
         self._late.clear()
         self._doubted.clear()
         for batch in outstanding:
-            if not batch.acked.done():
-                batch.acked.set_exception(ProducerLostError())
-                batch.acked.exception()
+            batch.settle(ProducerLostError())
+
+
+@cache
+def _headers(schema: str) -> list[tuple[str, bytes]]:
+    return [(SCHEMA_HEADER, schema.encode())]
 
 
 async def _nobody(_: str) -> None:
@@ -364,6 +433,8 @@ async def abandon(producer: AIOKafkaProducer) -> None:
             break
         sender.cancel()
         await asyncio.wait([sender], timeout=0.1)
+    if isinstance(producer._sender, DirectSender):  # noqa: SLF001 - see above
+        producer._sender.abandon()  # noqa: SLF001 - see above
     batches = producer._message_accumulator  # noqa: SLF001 - see above
     batches._batches.clear()  # noqa: SLF001 - see above
     batches._pending_batches.clear()  # noqa: SLF001 - see above
