@@ -1,9 +1,14 @@
-"""The gateway's producer with its circuit breaker: idempotent, acks=all, replaced when it fails or is stuck.
+"""The gateway's producers with their circuit breaker: idempotent, acks=all, replaced when one fails or is stuck.
 
 Guarantees of the library (aiokafka 0.14): an idempotent batch is retried forever with its sequence number, so a
 broker's restart neither loses nor duplicates it. But after a batch has failed permanently the producer's sequence
 numbers have a gap (message_accumulator.py `_pop_batch`), and every later batch of that partition would fail. So the
-producer is replaced after any failure, and after a batch has had no ack for `stuck_after` seconds.
+producers are replaced after any failure, and after a batch has had no ack for `stuck_after` seconds.
+
+A broker answers the requests of one connection one after the other, and writes the batches of a request one after the
+other: on a single broker, where each is flushed to disk before it is acknowledged, a round of twelve partitions takes
+twelve flushes. So there are several producers, each with a part of the partitions and a connection of its own, and the
+disk flushes their batches together.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
+from typing import NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -34,6 +40,8 @@ from tallystream.streams.kafka.topic_setup import ensure
 from tallystream.streams.service.backoff import Backoff
 from tallystream.streams.service.clock import Clock
 
+PRODUCERS = 6
+"""More than six gain nothing on a disk that flushes a batch in a millisecond."""
 BATCH_BYTES = GATEWAY.batch_bytes
 """Maximum size of one Kafka record batch, below the brokers' default limit of 1 MiB."""
 CONNECT_TIMEOUT = 15.0
@@ -105,6 +113,13 @@ async def settled(batches: Iterable[ProducerBatch], within: float | None = None)
         await asyncio.wait(waiters, timeout=within)
 
 
+class Channel(NamedTuple):
+    """One of the producers, and what sends its batches."""
+
+    producer: AIOKafkaProducer
+    sender: DirectSender
+
+
 class Link:
     """Run `run()` as a task; `send` whenever `connected`.
 
@@ -119,8 +134,7 @@ class Link:
         self._metrics = metrics
         self._clock = clock
         self._partitions = partition_counts(config.topics)
-        self._producer: AIOKafkaProducer | None = None
-        self._sender: DirectSender | None = None
+        self._channels: tuple[Channel, ...] = ()
         self._outstanding: dict[ProducerBatch, None] = {}
         self._late: dict[Place, set[ProducerBatch]] = {}
         self._doubted: dict[int, set[ProducerBatch]] = {}
@@ -141,8 +155,8 @@ class Link:
 
     @property
     def connected(self) -> bool:
-        """Return whether a producer is ready to send."""
-        return self._producer is not None
+        """Return whether the producers are ready to send."""
+        return bool(self._channels)
 
     @property
     def live(self) -> bool:
@@ -179,9 +193,10 @@ class Link:
 
     def _leader(self, place: Place) -> int:
         """Return the leader of the partition, -1 without a leader."""
-        if self._producer is None:
+        if not self._channels:
             return -1
-        found: int | None = self._producer.client.cluster.leader_for_partition(place)
+        cluster = self._channels[place.partition % PRODUCERS].producer.client.cluster
+        found: int | None = cluster.leader_for_partition(place)
         return -1 if found is None else found
 
     def missed(self, batches: Iterable[ProducerBatch]) -> None:
@@ -229,14 +244,16 @@ class Link:
             ProducerLostError: not connected.
 
         """
-        producer, sender = self._producer, self._sender
-        if producer is None or sender is None:
+        channels = self._channels
+        if not channels:
             raise ProducerLostError
         now = self._clock.monotonic()
         batches: list[ProducerBatch] = []
-        direct: dict[int, dict[Place, object]] = {}
+        direct: tuple[dict[int, dict[Place, object]], ...] = tuple({} for _ in channels)
         try:
             for place, group in groups.items():
+                channel = place.partition % PRODUCERS
+                producer, sender = channels[channel]
                 parcels: list[tuple[ProducerBatch, BatchBuilder]] = []
                 builder = None
                 for message in group:
@@ -252,7 +269,7 @@ class Link:
                     self._outstanding[batch] = None
                     batches.append(batch)
                 if len(parcels) == 1 and sender.send(
-                    place, parcels[0][1], partial(self._settle, producer, parcels[0][0]), direct
+                    place, parcels[0][1], partial(self._settle, producer, parcels[0][0]), direct[channel]
                 ):
                     continue
                 # One task per partition, because handing over waits while the partition has an unsent batch.
@@ -261,8 +278,9 @@ class Link:
                 task.add_done_callback(self._transmissions.discard)
         finally:
             # also after an error, because they have their sequence numbers
-            for broker, taken in direct.items():
-                sender.request(broker, taken)
+            for channel, requests in enumerate(direct):
+                for broker, taken in requests.items():
+                    channels[channel].sender.request(broker, taken)
         return batches
 
     async def _transmit(self, producer: AIOKafkaProducer, parcels: list[tuple[ProducerBatch, BatchBuilder]]) -> None:
@@ -297,16 +315,16 @@ class Link:
             self._change()
 
     def _break(self, producer: AIOKafkaProducer, exc: BaseException) -> None:
-        if self._producer is producer and not self._broken.is_set():
+        if any(channel.producer is producer for channel in self._channels) and not self._broken.is_set():
             log.error("producer_failed", error=type(exc).__name__, detail=str(exc))
             self._broken.set()
 
     async def run(self) -> None:
-        """Keep a producer connected until cancelled; then abandon it."""
+        """Keep the producers connected until cancelled; then abandon them."""
         attempt = 0
         while True:
             try:
-                producer = await self._connect()
+                channels = await self._connect()
             except (KafkaError, OSError, TimeoutError, UnreachableError, UnfitError) as exc:
                 self.unfit = exc if isinstance(exc, UnfitError) else None
                 if attempt % 15 == 0:
@@ -319,42 +337,47 @@ class Link:
             attempt = 0
             self.unfit = None
             try:
-                await self._serve(producer)
+                await self._serve(channels)
             finally:
-                self._producer = self._sender = None
+                self._channels = ()
                 self._lose_outstanding()
                 self._change()
-                await abandon(producer)
+                await _abandon_all(channel.producer for channel in channels)
             self._metrics.producers_replaced.inc()
             await self._pause(0)
 
     async def _pause(self, attempt: int) -> None:
         await asyncio.sleep(BACKOFF.delay(attempt))
 
-    async def _connect(self) -> AIOKafkaProducer:
-        """Create missing topics, check the existing ones, and start a producer."""
+    async def _connect(self) -> tuple[Channel, ...]:
+        """Create missing topics, check the existing ones, and start the producers."""
         topics = self._config.topics
         kafka = self._config.kafka
         specs = (*written_topics(topics), topics.connections)
         await ensure(kafka, specs, seconds=CONNECT_TIMEOUT, strict=not self._was_connected)
         identity = await read_identity(kafka, topics.prefix, (), seconds=CONNECT_TIMEOUT)
         await self.met(identity.cluster_id)
-        producer = new_producer(kafka, GATEWAY)
-        DirectSender(producer)
+        producers = [new_producer(kafka, GATEWAY) for _ in range(PRODUCERS)]
+        channels = tuple(Channel(producer, DirectSender(producer)) for producer in producers)
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                await start(producer)
-                for name in self._partitions:
-                    await producer.partitions_for(name)
-        except BaseException:
-            await abandon(producer)
+            async with asyncio.timeout(CONNECT_TIMEOUT), asyncio.TaskGroup() as starting:
+                for producer in producers:
+                    starting.create_task(self._start(producer))
+        except BaseException as exc:
+            await _abandon_all(producers)
+            if isinstance(exc, BaseExceptionGroup):
+                raise exc.exceptions[0] from None
             raise
-        return producer
+        return channels
 
-    async def _serve(self, producer: AIOKafkaProducer) -> None:
+    async def _start(self, producer: AIOKafkaProducer) -> None:
+        await start(producer)
+        for name in self._partitions:
+            await producer.partitions_for(name)
+
+    async def _serve(self, channels: tuple[Channel, ...]) -> None:
         self._broken = asyncio.Event()
-        self._producer = producer
-        self._sender = producer._sender  # noqa: SLF001 - the one that `_connect` has put there
+        self._channels = channels
         self._was_connected = True
         log.info("kafka_connected")
         self._change()
@@ -362,14 +385,15 @@ class Link:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await self._broken.wait()
-            if ended := find_ended_task(producer):
-                self._break(producer, KafkaError(ended))
+            for producer, _ in channels:
+                if ended := find_ended_task(producer):
+                    self._break(producer, KafkaError(ended))
             if stuck := self._stuck():
                 self._patience = min(2 * self._patience, MAX_PATIENCE * self._config.stuck_after)
-                self._break(producer, TimeoutError(stuck))
+                self._break(channels[0].producer, TimeoutError(stuck))
             elif not self._late:
                 self._patience = self._config.stuck_after
-            await self._look_for_leaders(producer)
+            await self._look_for_leaders()
 
     def _stuck(self) -> str:
         """Return why the producer should be given up, or "".
@@ -387,7 +411,7 @@ class Link:
                 return f"no ack of {batch.place.topic}-{batch.place.partition} for {waiting:.0f} s"
         return ""
 
-    async def _look_for_leaders(self, producer: AIOKafkaProducer) -> None:
+    async def _look_for_leaders(self) -> None:
         """Refresh the metadata while a partition has no leader: aiokafka does so only when it wants to send, which we
         do not.
         """
@@ -397,7 +421,8 @@ class Link:
             return
         with contextlib.suppress(KafkaError, OSError, TimeoutError):
             async with asyncio.timeout(METADATA_TIMEOUT):
-                await producer.client.force_metadata_update()
+                for number in {place.partition % PRODUCERS for place in missing}:
+                    await self._channels[number].producer.client.force_metadata_update()
         if any(self._leader(place) >= 0 for place in missing):
             self._change()
 
@@ -418,6 +443,10 @@ def _headers(schema: str) -> list[tuple[str, bytes]]:
 
 async def _nobody(_: str) -> None:
     pass
+
+
+async def _abandon_all(producers: Iterable[AIOKafkaProducer]) -> None:
+    await asyncio.gather(*map(abandon, producers))
 
 
 async def abandon(producer: AIOKafkaProducer) -> None:
