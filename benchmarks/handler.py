@@ -12,7 +12,7 @@ import contextlib
 import cProfile
 import pstats
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -54,17 +54,14 @@ class _MemoryLink(Link):
     def takes(self, place: Place) -> bool:
         return bool(place.topic)
 
-    def send(self, messages: Sequence[Message]) -> list[ProducerBatch]:
-        loop = asyncio.get_running_loop()
-        batches: dict[Place, ProducerBatch] = {}
-        for message in messages:
-            place = self.place_of(message)
-            batch = batches.get(place)
-            if batch is None:
-                batch = batches[place] = ProducerBatch(place, 0, loop.create_future(), 0.0)
-                batch.acked.set_result(None)
-            batch.messages.append(message)
-        return list(batches.values())
+    def send_grouped(self, groups: Mapping[Place, Sequence[Message]]) -> list[ProducerBatch]:
+        batches = []
+        for place, messages in groups.items():
+            batch = ProducerBatch(place, 0, 0.0)
+            batch.messages += messages
+            batch.settle()
+            batches.append(batch)
+        return batches
 
 
 class _MemoryTransport(asyncio.Transport):

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -22,7 +22,6 @@ from tallystream.streams.gateway.connections.cache import Registry
 from tallystream.streams.gateway.delivery.drain import Drain
 from tallystream.streams.gateway.delivery.group_commit import Delivery
 from tallystream.streams.gateway.delivery.producer import Link
-from tallystream.streams.gateway.grpc import GrpcServer
 from tallystream.streams.gateway.http.handler import Handler
 from tallystream.streams.gateway.http.responses import Replies
 from tallystream.streams.gateway.http.server import HttpServer
@@ -36,6 +35,9 @@ from tallystream.streams.gateway.spool.spool import Spool
 from tallystream.streams.kafka.lifecycle import cancel
 from tallystream.streams.service.clock import Clock, SystemClock
 from tallystream.streams.service.ops import Health
+
+if TYPE_CHECKING:
+    from tallystream.streams.gateway.grpc import GrpcServer
 
 ADOPT_EVERY = 30.0
 RETRY_REJECTED_EVERY = 600.0
@@ -64,7 +66,8 @@ class Gateway:
         self._quarantine: Quarantine
         self._activity: ActivityLog
         self._acceptance: Acceptance
-        self._grpc: GrpcServer
+        self._grpc: GrpcServer | None = None
+        """None when OTLP/gRPC is not served: importing the library takes 10 MiB."""
         self._handler: Handler
         self._http: HttpServer
 
@@ -91,7 +94,7 @@ class Gateway:
     @property
     def grpc(self) -> str | None:
         """Return `host:port` of OTLP/gRPC, None when it is not served."""
-        host, port = self._http.address[0], self._grpc.port
+        host, port = self._http.address[0], None if self._grpc is None else self._grpc.port
         return None if port is None else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     async def start(self) -> None:
@@ -158,7 +161,7 @@ class Gateway:
 
     async def _start_grpc(self) -> None:
         config = self._config
-        if config.grpc_port is None:
+        if self._grpc is None or config.grpc_port is None:
             return
         try:
             await self._grpc.start(config.grpc_port)
@@ -217,12 +220,18 @@ class Gateway:
             witnessed=config.witnessed,
         )
         budget = Budget(config.max_held_bytes, config.retry_after)
-        self._handler = handler = Handler(config, self._acceptance, budget, replies, self.metrics, self._all_ready)
-        self._grpc = GrpcServer(config, self._acceptance, budget, self.metrics)
-        self._http = HttpServer(config, handler, replies, self.metrics, self._clock)
-        self._gauges(handler)
+        self._handler = Handler(config, self._acceptance, budget, replies, self.metrics, self._all_ready)
+        if config.grpc_port is not None:
+            from tallystream.streams.gateway.grpc import GrpcServer
 
-    def _gauges(self, handler: Handler) -> None:
+            self._grpc = GrpcServer(config, self._acceptance, budget, self.metrics)
+        self._http = HttpServer(config, self._handler, replies, self.metrics, self._clock)
+        self._gauges()
+
+    def _in_progress(self) -> int:
+        return self._handler.in_progress + (0 if self._grpc is None else self._grpc.in_progress)
+
+    def _gauges(self) -> None:
         self.metrics.watch(
             spool_messages=lambda: self.spool.level.rows,
             spool_bytes=lambda: self.spool.level.bytes,
@@ -231,7 +240,7 @@ class Gateway:
             quarantine_requests=lambda: self.spool.quarantine_level.rows,
             quarantine_bytes=lambda: self.spool.quarantine_level.bytes,
             http_connections=lambda: self._http.connections,
-            requests_in_progress=lambda: handler.in_progress + self._grpc.in_progress,
+            requests_in_progress=self._in_progress,
             spool_writable=lambda: self.spool.writable,
             spool_files_unopened=lambda: self.spool.surroundings.unopened,
             spool_files_damaged=lambda: self.spool.surroundings.damaged,
@@ -313,7 +322,7 @@ class Gateway:
         around = self.spool.surroundings
         level, held = self.spool.level, self.spool.quarantine_level
         return GatewayStatus(
-            requests_in_progress=self._handler.in_progress + self._grpc.in_progress,
+            requests_in_progress=self._in_progress(),
             quarantine_requests=held.rows,
             quarantine_bytes=held.bytes,
             spool_messages=level.rows,
@@ -335,7 +344,10 @@ class Gateway:
         self._listening = False
         if not self._opened:
             return
-        await asyncio.gather(self._http.stop(), self._grpc.stop())
+        stops = [self._http.stop()]
+        if self._grpc is not None:
+            stops.append(self._grpc.stop())
+        await asyncio.gather(*stops)
         self._acceptance.close()
         await self._last_drain()
         # The producer ends last; its batches in flight are in the spool as well.

@@ -19,6 +19,7 @@ from tests.support.waiting import until
 from tallystream.schemas import keys
 from tallystream.streams.gateway import Gateway
 from tallystream.streams.gateway.delivery.drain import Drain
+from tallystream.streams.gateway.delivery.producer import settled
 from tallystream.streams.gateway.spool.spool import SpooledRow
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.partitioning import partition_of
@@ -59,7 +60,7 @@ def waiting(gateway: Gateway) -> set[int]:
 async def careless(self: Drain, rows: list[SpooledRow]) -> tuple[set[int], str]:
     """Send rows and take each for acknowledged, without waiting for those that are late."""
     batches = self._link.send([row.message for row in rows])
-    await asyncio.wait([batch.acked for batch in batches], timeout=self._link.timeout.seconds)
+    await settled(batches, within=self._link.timeout.seconds)
     return {id(row.message) for row in rows}, ""
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from tallystream.cli.options import cluster, err_console
+from tallystream.cli.options import cluster
+from tallystream.cli.output.consoles import err_console
 
 if TYPE_CHECKING:
     from tallystream.agents.cost_query import Query

@@ -1,6 +1,7 @@
 """Options shared by the commands, settings, the cluster to use, and output of messages and errors.
 
-No slow module is imported at the top, because every start imports this one, even for `--help`.
+No slow module is imported at the top, because every start imports this one, even for `--help`; and no large one, such
+as rich, because a component keeps what has been imported.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from tallystream.cli.output.text import escape_json, visible_lines
 from tallystream.schemas.errors import UnreachableError, UsageError
@@ -55,11 +54,6 @@ JsonOption = Annotated[
     bool,
     typer.Option("--json", help="Print one JSON document; errors are {code, message, hint} on stderr."),
 ]
-
-console = Console(highlight=False)
-"""For results."""
-err_console = Console(stderr=True, highlight=False)
-"""For progress and errors."""
 
 
 def settings_from(data_dir: Path | None = None, kafka: str | None = None) -> Settings:
@@ -149,6 +143,10 @@ def fail(code: str, message: str, hint: str, *, as_json: bool, defect: Exception
         text = json.dumps({"code": code, "message": message, "hint": hint}, ensure_ascii=False)
         sys.stderr.write(escape_json(text) + "\n")
         return
+    from rich.markup import escape
+
+    from tallystream.cli.output.consoles import err_console
+
     err_console.print(f"[bold red]error:[/] {escape(visible_lines(message))}", soft_wrap=True)
     if hint:
         err_console.print(f"  {escape(visible_lines(hint))}", style="dim", soft_wrap=True)

@@ -14,7 +14,7 @@ import structlog
 
 from tallystream.schemas import keys
 from tallystream.schemas.connections import Activity, Signal
-from tallystream.streams.gateway.delivery.producer import Link
+from tallystream.streams.gateway.delivery.producer import Link, settled
 from tallystream.streams.gateway.errors import ProducerLostError, SpoolWriteError
 from tallystream.streams.gateway.message import ACTIVITY_SCHEMA, Message
 from tallystream.streams.gateway.spool.file import ActivityRow
@@ -100,8 +100,8 @@ class ActivityLog:
         self._not_before.update(dict.fromkeys(publishing, now + EVERY))
         try:
             batches = self._link.send([messages[key] for key in sorted(publishing)])
-            done, _ = await asyncio.wait([batch.acked for batch in batches], timeout=within)
-            if len(done) < len(batches) or any(acked.exception() for acked in done):
+            await settled(batches, within)
+            if not all(batch.acked for batch in batches):
                 self._unpublished |= publishing
         except ProducerLostError:
             self._unpublished |= publishing

@@ -31,7 +31,7 @@ from tallystream.streams.set_aside import set_aside
 REFRESH_EVERY = 0.05
 AWAY_FOR = 1.0
 """Seconds after a failed refresh until the next attempt; until then requests do not wait for one."""
-FETCH_WAIT = 0.1
+FETCH_WAIT = 0.25
 REQUEST_TIMEOUT = 15.0
 """A broker answers the requests of one connection in order, so the request for the end offset may wait this long behind
 an idle fetch."""

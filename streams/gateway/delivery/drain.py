@@ -10,7 +10,7 @@ import contextlib
 import structlog
 
 from tallystream.streams.gateway.delivery.group_commit import Delivery
-from tallystream.streams.gateway.delivery.producer import Link, ProducerBatch
+from tallystream.streams.gateway.delivery.producer import Link, settled
 from tallystream.streams.gateway.errors import ProducerLostError, SpoolWriteError
 from tallystream.streams.gateway.message import Place
 from tallystream.streams.gateway.metrics import Metrics
@@ -116,13 +116,13 @@ class Drain:
         """Send rows; return the `id()` of each message that was acknowledged, and Kafka's reason for refusing one."""
         async with self._turn:
             batches = self._link.send([row.message for row in rows])
-            await asyncio.wait([batch.acked for batch in batches], timeout=self._link.timeout.seconds)
-        late = [batch for batch in batches if not batch.acked.done()]
+            await settled(batches, within=self._link.timeout.seconds)
+        late = [batch for batch in batches if not batch.settled]
         if late:
             self._link.missed(late)
-            await asyncio.wait([batch.acked for batch in late])
-        acked = {id(message) for batch in batches if _why_lost(batch) is None for message in batch.messages}
-        return acked, next((why for batch in batches if (why := _why_lost(batch))), "")
+            await settled(late)
+        acked = {id(message) for batch in batches if batch.acked for message in batch.messages}
+        return acked, next((batch.lost.rejected for batch in batches if batch.lost and batch.lost.rejected), "")
 
     async def _forget(self, acked: list[RowId]) -> None:
         await self._spool.delete(acked)
@@ -145,9 +145,3 @@ class Drain:
             self._after.clear()
             self._spool.filled.set()
             self._changed.set()
-
-
-def _why_lost(batch: ProducerBatch) -> str | None:
-    """Return Kafka's reason, "" when the producer was lost, None when the batch was acknowledged."""
-    exc = batch.acked.exception()
-    return exc.rejected if isinstance(exc, ProducerLostError) else None

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from tallystream.streams.gateway.delivery.producer import Link, ProducerBatch
+from tallystream.streams.gateway.delivery.producer import Link, ProducerBatch, settled
 from tallystream.streams.gateway.errors import NotDurableError, ProducerLostError, SpoolWriteError
 from tallystream.streams.gateway.message import Message, Place
 from tallystream.streams.gateway.metrics import Metrics
@@ -30,34 +30,70 @@ milliseconds."""
 log = structlog.get_logger()
 
 
+class _Round:
+    """The batches of a round that are not settled yet."""
+
+    __slots__ = ("_ended", "left")
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self._ended: asyncio.Future[None] | None = None
+
+    def settled(self) -> None:
+        """Count one batch out."""
+        self.left -= 1
+        if not self.left:
+            self._end()
+
+    def _end(self) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+
+    async def end(self, within: float) -> None:
+        """Return when all batches are settled, or after so many seconds."""
+        if not self.left:
+            return
+        loop = asyncio.get_running_loop()
+        self._ended = loop.create_future()
+        timer = loop.call_later(within, self._end)
+        try:
+            await self._ended
+        finally:
+            timer.cancel()
+
+
 class _Share:
     """A round's messages for one partition, and a future for each request that waits for them."""
 
-    __slots__ = ("_outcome", "_settled", "_waiting", "messages", "unacked")
+    __slots__ = ("_outcome", "_waiting", "current", "messages", "settled", "unacked")
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.unacked = 0
+        self.current: _Round | None = None
+        """The round in which it is sent."""
+        self.settled = False
         self._waiting: list[asyncio.Future[None]] = []
-        self._settled = False
         self._outcome: BaseException | None = None
 
     async def durable(self) -> None:
         """Return once the messages are durable; raises NotDurableError when the client must send them again."""
-        if not self._settled:
+        if not self.settled:
             # one future for each request, because a request may be cancelled and the others go on
-            waiting = asyncio.get_running_loop().create_future()
+            waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(waiting)
             await waiting
         if self._outcome is not None:
             raise self._outcome
 
-    def acked(self, acked: asyncio.Future[None]) -> None:
+    def told(self, batch: ProducerBatch) -> None:
         """Note that the outcome of a batch is known."""
-        if acked.exception() is None:
+        if batch.lost is None:
             self.unacked -= 1
             if not self.unacked:
                 self.succeed()
+        if self.current is not None:
+            self.current.settled()
 
     def succeed(self) -> None:
         """Tell the waiting requests that the messages are durable."""
@@ -68,9 +104,9 @@ class _Share:
         self._settle(exc)
 
     def _settle(self, outcome: BaseException | None) -> None:
-        if self._settled:
+        if self.settled:
             return
-        self._settled, self._outcome = True, outcome
+        self.settled, self._outcome = True, outcome
         for waiting in self._waiting:
             if not waiting.done():
                 waiting.set_result(None)
@@ -85,7 +121,8 @@ class Delivery:
         self._metrics = metrics
         self._clock = clock
         self._open: dict[Place, _Share] = {}
-        self._wake = asyncio.Event()
+        self._idle: asyncio.Future[None] | None = None
+        """What `run` waits for while there are no messages."""
         self._following: set[asyncio.Task[None]] = set()
         self._late: Counter[Place] = Counter()
         self._since = 0.0
@@ -122,7 +159,8 @@ class Delivery:
             shares[share] = None
         if not shares:
             return
-        self._wake.set()
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
         for share in shares:
             await share.durable()
 
@@ -130,11 +168,11 @@ class Delivery:
         """Send rounds until cancelled. Cancel it only when no request is waiting."""
         try:
             while True:
-                await self._wake.wait()
-                self._wake.clear()
+                if not self._open:
+                    self._idle = asyncio.get_running_loop().create_future()
+                    await self._idle
+                    self._idle = None
                 current, self._open = self._open, {}
-                if not current:
-                    continue
                 self._since = self._clock.monotonic()
                 await self._settle(current)
                 self._since = 0.0
@@ -144,7 +182,7 @@ class Delivery:
     async def _settle(self, current: dict[Place, _Share]) -> None:
         direct = {place: share for place, share in current.items() if self._link.takes(place)}
         if len(direct) == len(current):
-            await self._to_kafka(direct)
+            await self._to_kafka(current)
             return
         await asyncio.gather(
             self._to_kafka(direct),
@@ -154,13 +192,17 @@ class Delivery:
     async def _to_kafka(self, shares: dict[Place, _Share]) -> None:
         if not shares:
             return
-        messages = [message for share in shares.values() for message in share.messages]
+        groups = {place: share.messages for place, share in shares.items()}
         batches: list[ProducerBatch] = []
         try:
-            for start in range(0, len(messages), AT_ONCE):
-                if start:
-                    await asyncio.sleep(0)
-                batches += self._link.send(messages[start : start + AT_ONCE])
+            if sum([len(messages) for messages in groups.values()]) <= AT_ONCE:
+                batches = self._link.send_grouped(groups)
+            else:
+                messages = [message for group in groups.values() for message in group]
+                for start in range(0, len(messages), AT_ONCE):
+                    if start:
+                        await asyncio.sleep(0)
+                    batches += self._link.send(messages[start : start + AT_ONCE])
         except ProducerLostError:
             # what has been sent already may arrive twice, which is harmless
             await self._to_spool(shares)
@@ -170,12 +212,15 @@ class Delivery:
             for share in shares.values():
                 share.fail(SpoolWriteError(type(exc).__name__))
             return
+        current = _Round(len(batches))
         for batch in batches:
             share = shares[batch.place]
             share.unacked += 1
-            batch.acked.add_done_callback(share.acked)
-        await asyncio.wait([batch.acked for batch in batches], timeout=self._link.timeout.seconds)
-        late = [batch for batch in batches if not _acked(batch)]
+            share.current = current
+        for batch in batches:
+            batch.tell(shares[batch.place].told)
+        await current.end(within=self._link.timeout.seconds)
+        late = [batch for batch in batches if not batch.acked]
         if late:
             self._link.missed(late)
             await self._to_spool({place: shares[place] for place in {batch.place for batch in late}}, late)
@@ -223,13 +268,9 @@ class Delivery:
     async def _follow(self, batch: ProducerBatch, ids: list[RowId]) -> None:
         """Delete the rows of a batch that Kafka acknowledges after all."""
         try:
-            await asyncio.wait([batch.acked])
-            if _acked(batch):
+            await settled([batch])
+            if batch.acked:
                 with contextlib.suppress(SpoolWriteError):  # then they are sent once more
                     await self._spool.delete(ids)
         finally:
             self._late[batch.place] -= 1
-
-
-def _acked(batch: ProducerBatch) -> bool:
-    return batch.acked.done() and batch.acked.exception() is None

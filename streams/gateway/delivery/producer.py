@@ -1,26 +1,34 @@
-"""The gateway's producer with its circuit breaker: idempotent, acks=all, replaced when it fails or is stuck.
+"""The gateway's producers with their circuit breaker: idempotent, acks=all, replaced when one fails or is stuck.
 
 Guarantees of the library (aiokafka 0.14): an idempotent batch is retried forever with its sequence number, so a
 broker's restart neither loses nor duplicates it. But after a batch has failed permanently the producer's sequence
 numbers have a gap (message_accumulator.py `_pop_batch`), and every later batch of that partition would fail. So the
-producer is replaced after any failure, and after a batch has had no ack for `stuck_after` seconds.
+producers are replaced after any failure, and after a batch has had no ack for `stuck_after` seconds.
+
+A broker answers the requests of one connection one after the other, and writes the batches of a request one after the
+other: on a single broker, where each is flushed to disk before it is acknowledged, a round of twelve partitions takes
+twelve flushes. So there are several producers, each with a part of the partitions and a connection of its own, and the
+disk flushes their batches together.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
+from typing import NamedTuple
 
 import structlog
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, LeaderNotAvailableError, NotLeaderForPartitionError
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from tallystream.schemas.catalogue import SCHEMA_HEADER
 from tallystream.schemas.errors import UnfitError, UnreachableError
 from tallystream.streams.gateway.config import GatewayConfig
 from tallystream.streams.gateway.delivery.ack_timeout import AckTimeout
+from tallystream.streams.gateway.delivery.direct_sender import DirectSender
 from tallystream.streams.gateway.errors import ProducerLostError
 from tallystream.streams.gateway.message import Message, Place, partition_counts, place_of, written_topics
 from tallystream.streams.gateway.metrics import Metrics
@@ -32,6 +40,8 @@ from tallystream.streams.kafka.topic_setup import ensure
 from tallystream.streams.service.backoff import Backoff
 from tallystream.streams.service.clock import Clock
 
+PRODUCERS = 6
+"""More than six gain nothing on a disk that flushes a batch in a millisecond."""
 BATCH_BYTES = GATEWAY.batch_bytes
 """Maximum size of one Kafka record batch, below the brokers' default limit of 1 MiB."""
 CONNECT_TIMEOUT = 15.0
@@ -47,20 +57,67 @@ log = structlog.get_logger()
 
 
 class ProducerBatch:
-    """Messages of one partition in flight. `acked` resolves to None, or raises ProducerLostError.
+    """Messages of one partition in flight, until they are `settled`: acknowledged, or `lost`.
 
     `leader` is the broker that had the partition when they were sent. `late`: they were not acknowledged in time.
     """
 
-    __slots__ = ("acked", "late", "leader", "messages", "place", "since")
+    __slots__ = ("_told", "_waiter", "late", "leader", "lost", "messages", "place", "settled", "since")
 
-    def __init__(self, place: Place, leader: int, acked: asyncio.Future[None], since: float) -> None:
+    def __init__(self, place: Place, leader: int, since: float) -> None:
         self.place = place
         self.leader = leader
         self.messages: list[Message] = []
-        self.acked = acked
         self.since = since
         self.late = False
+        self.settled = False
+        self.lost: ProducerLostError | None = None
+        self._told: Callable[[ProducerBatch], None] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def acked(self) -> bool:
+        """Return whether Kafka has acknowledged them."""
+        return self.settled and self.lost is None
+
+    def tell(self, told: Callable[[ProducerBatch], None]) -> None:
+        """Call this function as soon as the batch is settled; only one can be told."""
+        if self.settled:
+            told(self)
+        else:
+            self._told = told
+
+    def settle(self, lost: ProducerLostError | None = None) -> None:
+        """Note the outcome, and tell who waits for it."""
+        if self.settled:
+            return
+        self.settled, self.lost = True, lost
+        if self._told is not None:
+            self._told(self)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def waiter(self) -> asyncio.Future[None]:
+        """Return a future that is done when the batch is settled, for those who need not know at once."""
+        if self._waiter is None:
+            self._waiter = asyncio.get_running_loop().create_future()
+            if self.settled:
+                self._waiter.set_result(None)
+        return self._waiter
+
+
+async def settled(batches: Iterable[ProducerBatch], within: float | None = None) -> None:
+    """Return when all batches are settled, or after `within` seconds."""
+    waiters = [batch.waiter() for batch in batches if not batch.settled]
+    if waiters:
+        await asyncio.wait(waiters, timeout=within)
+
+
+class Channel(NamedTuple):
+    """One of the producers, and what sends its batches."""
+
+    producer: AIOKafkaProducer
+    sender: DirectSender
 
 
 class Link:
@@ -77,7 +134,7 @@ class Link:
         self._metrics = metrics
         self._clock = clock
         self._partitions = partition_counts(config.topics)
-        self._producer: AIOKafkaProducer | None = None
+        self._channels: tuple[Channel, ...] = ()
         self._outstanding: dict[ProducerBatch, None] = {}
         self._late: dict[Place, set[ProducerBatch]] = {}
         self._doubted: dict[int, set[ProducerBatch]] = {}
@@ -98,8 +155,8 @@ class Link:
 
     @property
     def connected(self) -> bool:
-        """Return whether a producer is ready to send."""
-        return self._producer is not None
+        """Return whether the producers are ready to send."""
+        return bool(self._channels)
 
     @property
     def live(self) -> bool:
@@ -125,23 +182,27 @@ class Link:
 
     def reachable(self, place: Place) -> bool:
         """Return whether a partition has a leader and no late batch, so that spooled messages for it may be tried."""
-        return self._producer is not None and place not in self._late and self._leader(place) >= 0
+        return place not in self._late and self._leader(place) >= 0
 
     def takes(self, place: Place) -> bool:
         """Return whether a partition is expected to acknowledge in time."""
-        return self.reachable(place) and self._leader(place) not in self._doubted
+        if place in self._late:
+            return False
+        leader = self._leader(place)
+        return leader >= 0 and leader not in self._doubted
 
     def _leader(self, place: Place) -> int:
         """Return the leader of the partition, -1 without a leader."""
-        if self._producer is None:
+        if not self._channels:
             return -1
-        found = self._producer.client.cluster.leader_for_partition(TopicPartition(*place))
-        return -1 if found is None else int(found)
+        cluster = self._channels[place.partition % PRODUCERS].producer.client.cluster
+        found: int | None = cluster.leader_for_partition(place)
+        return -1 if found is None else found
 
     def missed(self, batches: Iterable[ProducerBatch]) -> None:
         """Note that batches were not acknowledged in time: the spool takes over for their partitions."""
         for batch in batches:
-            if batch.late or batch.acked.done():
+            if batch.late or batch.settled:
                 continue
             batch.late = True
             self._late.setdefault(batch.place, set()).add(batch)
@@ -171,36 +232,58 @@ class Link:
             ProducerLostError: not connected.
 
         """
-        producer = self._producer
-        if producer is None:
-            raise ProducerLostError
-        now = self._clock.monotonic()
-        loop = asyncio.get_running_loop()
         groups: dict[Place, list[Message]] = {}
         for message in messages:
             groups.setdefault(self.place_of(message), []).append(message)
+        return self.send_grouped(groups)
+
+    def send_grouped(self, groups: Mapping[Place, Sequence[Message]]) -> list[ProducerBatch]:
+        """Do the same as `send` with the messages of each partition.
+
+        Raises:
+            ProducerLostError: not connected.
+
+        """
+        channels = self._channels
+        if not channels:
+            raise ProducerLostError
+        now = self._clock.monotonic()
         batches: list[ProducerBatch] = []
-        for place, group in groups.items():
-            parcels = []
-            builder = None
-            for message in group:
-                headers = [(SCHEMA_HEADER, message.schema.encode())]
-                if builder is None or not builder.append(
-                    timestamp=None, key=message.key, value=message.value, headers=headers
+        direct: tuple[dict[int, dict[Place, object]], ...] = tuple({} for _ in channels)
+        try:
+            for place, group in groups.items():
+                channel = place.partition % PRODUCERS
+                producer, sender = channels[channel]
+                parcels: list[tuple[ProducerBatch, BatchBuilder]] = []
+                builder = None
+                for message in group:
+                    headers = _headers(message.schema)
+                    if builder is None or not builder.append(
+                        timestamp=None, key=message.key, value=message.value, headers=headers
+                    ):
+                        builder = producer.create_batch()
+                        builder.append(timestamp=None, key=message.key, value=message.value, headers=headers)
+                        parcels.append((ProducerBatch(place, self._leader(place), now), builder))
+                    parcels[-1][0].messages.append(message)
+                for batch, _ in parcels:
+                    self._outstanding[batch] = None
+                    batches.append(batch)
+                if len(parcels) == 1 and sender.send(
+                    place, parcels[0][1], partial(self._settle, producer, parcels[0][0]), direct[channel]
                 ):
-                    builder = producer.create_batch()
-                    builder.append(timestamp=None, key=message.key, value=message.value, headers=headers)
-                    parcels.append((ProducerBatch(place, self._leader(place), loop.create_future(), now), builder))
-                parcels[-1][0].messages.append(message)
-            batches += [batch for batch, _ in parcels]
-            # One task per partition, because handing over waits while the partition has an unsent batch.
-            task = loop.create_task(self._transmit(producer, parcels))
-            self._transmissions.add(task)
-            task.add_done_callback(self._transmissions.discard)
-        self._outstanding.update(dict.fromkeys(batches))
+                    continue
+                # One task per partition, because handing over waits while the partition has an unsent batch.
+                task = asyncio.get_running_loop().create_task(self._transmit(producer, parcels))
+                self._transmissions.add(task)
+                task.add_done_callback(self._transmissions.discard)
+        finally:
+            # also after an error, because they have their sequence numbers
+            for channel, requests in enumerate(direct):
+                for broker, taken in requests.items():
+                    channels[channel].sender.request(broker, taken)
         return batches
 
-    async def _transmit(self, producer: AIOKafkaProducer, parcels: list[tuple[ProducerBatch, object]]) -> None:
+    async def _transmit(self, producer: AIOKafkaProducer, parcels: list[tuple[ProducerBatch, BatchBuilder]]) -> None:
         try:
             for batch, builder in parcels:
                 sent = await producer.send_batch(builder, batch.place.topic, partition=batch.place.partition)
@@ -211,17 +294,15 @@ class Link:
 
     def _settle(self, producer: AIOKafkaProducer, batch: ProducerBatch, sent: asyncio.Future[object]) -> None:
         exc = None if sent.cancelled() else sent.exception()
-        if sent.cancelled() or batch.acked.done():
+        if sent.cancelled() or batch.settled:
             return
         self._outstanding.pop(batch, None)
         if exc is not None:
             # An idempotent batch is retried unless the broker's error is not retriable.
             refused = "" if isinstance(exc, _NO_LEADER) else type(exc).__name__
-            batch.acked.set_exception(ProducerLostError(rejected=refused))
-            batch.acked.exception()
+            batch.settle(ProducerLostError(rejected=refused))
             self._break(producer, exc)
             return
-        batch.acked.set_result(None)
         now = self._clock.monotonic()
         self._acked_at[batch.leader] = now
         self.timeout.measured(now - batch.since)
@@ -229,20 +310,21 @@ class Link:
         doubted = self._doubted.pop(batch.leader, None) is not None
         if batch.late:
             self._no_longer_late(batch)
+        batch.settle()
         if batch.late or doubted:
             self._change()
 
     def _break(self, producer: AIOKafkaProducer, exc: BaseException) -> None:
-        if self._producer is producer and not self._broken.is_set():
+        if any(channel.producer is producer for channel in self._channels) and not self._broken.is_set():
             log.error("producer_failed", error=type(exc).__name__, detail=str(exc))
             self._broken.set()
 
     async def run(self) -> None:
-        """Keep a producer connected until cancelled; then abandon it."""
+        """Keep the producers connected until cancelled; then abandon them."""
         attempt = 0
         while True:
             try:
-                producer = await self._connect()
+                channels = await self._connect()
             except (KafkaError, OSError, TimeoutError, UnreachableError, UnfitError) as exc:
                 self.unfit = exc if isinstance(exc, UnfitError) else None
                 if attempt % 15 == 0:
@@ -255,40 +337,47 @@ class Link:
             attempt = 0
             self.unfit = None
             try:
-                await self._serve(producer)
+                await self._serve(channels)
             finally:
-                self._producer = None
+                self._channels = ()
                 self._lose_outstanding()
                 self._change()
-                await abandon(producer)
+                await _abandon_all(channel.producer for channel in channels)
             self._metrics.producers_replaced.inc()
             await self._pause(0)
 
     async def _pause(self, attempt: int) -> None:
         await asyncio.sleep(BACKOFF.delay(attempt))
 
-    async def _connect(self) -> AIOKafkaProducer:
-        """Create missing topics, check the existing ones, and start a producer."""
+    async def _connect(self) -> tuple[Channel, ...]:
+        """Create missing topics, check the existing ones, and start the producers."""
         topics = self._config.topics
         kafka = self._config.kafka
         specs = (*written_topics(topics), topics.connections)
         await ensure(kafka, specs, seconds=CONNECT_TIMEOUT, strict=not self._was_connected)
         identity = await read_identity(kafka, topics.prefix, (), seconds=CONNECT_TIMEOUT)
         await self.met(identity.cluster_id)
-        producer = new_producer(kafka, GATEWAY)
+        producers = [new_producer(kafka, GATEWAY) for _ in range(PRODUCERS)]
+        channels = tuple(Channel(producer, DirectSender(producer)) for producer in producers)
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                await start(producer)
-                for name in self._partitions:
-                    await producer.partitions_for(name)
-        except BaseException:
-            await abandon(producer)
+            async with asyncio.timeout(CONNECT_TIMEOUT), asyncio.TaskGroup() as starting:
+                for producer in producers:
+                    starting.create_task(self._start(producer))
+        except BaseException as exc:
+            await _abandon_all(producers)
+            if isinstance(exc, BaseExceptionGroup):
+                raise exc.exceptions[0] from None
             raise
-        return producer
+        return channels
 
-    async def _serve(self, producer: AIOKafkaProducer) -> None:
+    async def _start(self, producer: AIOKafkaProducer) -> None:
+        await start(producer)
+        for name in self._partitions:
+            await producer.partitions_for(name)
+
+    async def _serve(self, channels: tuple[Channel, ...]) -> None:
         self._broken = asyncio.Event()
-        self._producer = producer
+        self._channels = channels
         self._was_connected = True
         log.info("kafka_connected")
         self._change()
@@ -296,14 +385,15 @@ class Link:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await self._broken.wait()
-            if ended := find_ended_task(producer):
-                self._break(producer, KafkaError(ended))
+            for producer, _ in channels:
+                if ended := find_ended_task(producer):
+                    self._break(producer, KafkaError(ended))
             if stuck := self._stuck():
                 self._patience = min(2 * self._patience, MAX_PATIENCE * self._config.stuck_after)
-                self._break(producer, TimeoutError(stuck))
+                self._break(channels[0].producer, TimeoutError(stuck))
             elif not self._late:
                 self._patience = self._config.stuck_after
-            await self._look_for_leaders(producer)
+            await self._look_for_leaders()
 
     def _stuck(self) -> str:
         """Return why the producer should be given up, or "".
@@ -321,7 +411,7 @@ class Link:
                 return f"no ack of {batch.place.topic}-{batch.place.partition} for {waiting:.0f} s"
         return ""
 
-    async def _look_for_leaders(self, producer: AIOKafkaProducer) -> None:
+    async def _look_for_leaders(self) -> None:
         """Refresh the metadata while a partition has no leader: aiokafka does so only when it wants to send, which we
         do not.
         """
@@ -331,7 +421,8 @@ class Link:
             return
         with contextlib.suppress(KafkaError, OSError, TimeoutError):
             async with asyncio.timeout(METADATA_TIMEOUT):
-                await producer.client.force_metadata_update()
+                for number in {place.partition % PRODUCERS for place in missing}:
+                    await self._channels[number].producer.client.force_metadata_update()
         if any(self._leader(place) >= 0 for place in missing):
             self._change()
 
@@ -342,13 +433,20 @@ class Link:
         self._late.clear()
         self._doubted.clear()
         for batch in outstanding:
-            if not batch.acked.done():
-                batch.acked.set_exception(ProducerLostError())
-                batch.acked.exception()
+            batch.settle(ProducerLostError())
+
+
+@cache
+def _headers(schema: str) -> list[tuple[str, bytes]]:
+    return [(SCHEMA_HEADER, schema.encode())]
 
 
 async def _nobody(_: str) -> None:
     pass
+
+
+async def _abandon_all(producers: Iterable[AIOKafkaProducer]) -> None:
+    await asyncio.gather(*map(abandon, producers))
 
 
 async def abandon(producer: AIOKafkaProducer) -> None:
@@ -364,6 +462,8 @@ async def abandon(producer: AIOKafkaProducer) -> None:
             break
         sender.cancel()
         await asyncio.wait([sender], timeout=0.1)
+    if isinstance(producer._sender, DirectSender):  # noqa: SLF001 - see above
+        producer._sender.abandon()  # noqa: SLF001 - see above
     batches = producer._message_accumulator  # noqa: SLF001 - see above
     batches._batches.clear()  # noqa: SLF001 - see above
     batches._pending_batches.clear()  # noqa: SLF001 - see above

@@ -114,12 +114,12 @@ async def test_gateway_replaces_clients_with_lost_tasks(kafka: KafkaSettings, pr
         link: Any = gateway.link
         registry: Any = gateway.registry
         await until(lambda: link.connected and registry.following.is_set(), "it is connected")
-        producer, consumer = link._producer, registry._consumer
+        producer, consumer = link._channels[-1].producer, registry._consumer
         producer._sender._sender_task.cancel()
         consumer._fetcher._fetch_task.cancel()
         async with http.post(gateway.url + logs_path(), data=body(1), headers=HEADERS) as response:
             assert response.status == 200
-        await until(lambda: link._producer not in (None, producer), "there is another producer")
+        await until(lambda: link._channels and link._channels[-1].producer is not producer, "there is another producer")
         await until(lambda: registry._consumer not in (None, consumer), "there is another consumer")
 
         async def arrived() -> bool:

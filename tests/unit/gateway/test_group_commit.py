@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -33,21 +33,18 @@ class HeldLink(Link):
     def takes(self, place: Place) -> bool:
         return bool(place.topic)
 
-    def send(self, messages: Sequence[Message]) -> list[ProducerBatch]:
-        loop = asyncio.get_running_loop()
-        made: dict[Place, ProducerBatch] = {}
-        for message in messages:
-            place = self.place_of(message)
-            if place not in made:
-                made[place] = ProducerBatch(place, 0, loop.create_future(), 0.0)
-            made[place].messages.append(message)
-        self.held += made.values()
-        return list(made.values())
+    def send_grouped(self, groups: Mapping[Place, Sequence[Message]]) -> list[ProducerBatch]:
+        made = []
+        for place, messages in groups.items():
+            batch = ProducerBatch(place, 0, 0.0)
+            batch.messages += messages
+            made.append(batch)
+        self.held += made
+        return made
 
     def acknowledge(self) -> None:
         for batch in self.held:
-            if not batch.acked.done():
-                batch.acked.set_result(None)
+            batch.settle()
 
 
 def messages(number: int, name: str) -> list[Message]:

@@ -9,17 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from tallystream.cli.options import (
-    DataDir,
-    JsonOption,
-    KafkaOption,
-    cluster,
-    console,
-    emit_json,
-    err_console,
-    settings_from,
-)
+from tallystream.cli.options import DataDir, JsonOption, KafkaOption, cluster, emit_json, settings_from
 from tallystream.cli.output.connection_table import entry_document, issued_document, listing_table
+from tallystream.cli.output.consoles import console, err_console
 from tallystream.cli.output.text import stamp, visible
 from tallystream.schemas.errors import MismatchError, UnreachableError, UsageError
 

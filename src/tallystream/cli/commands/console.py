@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tallystream.cli.options import DataDir, JsonOption, KafkaOption, cluster, console, emit_json, settings_from
+from tallystream.cli.options import DataDir, JsonOption, KafkaOption, cluster, emit_json, settings_from
+from tallystream.cli.output.consoles import console
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tallystream.cli.options import DataDir, KafkaOption, cluster, console, err_console, settings_from
+from tallystream.cli.options import DataDir, KafkaOption, cluster, settings_from
+from tallystream.cli.output.consoles import console, err_console
 from tallystream.schemas.errors import UsageError
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from tallystream.cli.options import DataDir, KafkaOption, console, emit_json, settings_from
+from tallystream.cli.options import DataDir, KafkaOption, emit_json, settings_from
+from tallystream.cli.output.consoles import console
 from tallystream.schemas.errors import UsageError
 
 if TYPE_CHECKING:

@@ -12,16 +12,8 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from tallystream.cli.commands.deadletters_replay import replay
-from tallystream.cli.options import (
-    DataDir,
-    JsonOption,
-    KafkaOption,
-    cluster,
-    console,
-    emit_json,
-    err_console,
-    settings_from,
-)
+from tallystream.cli.options import DataDir, JsonOption, KafkaOption, cluster, emit_json, settings_from
+from tallystream.cli.output.consoles import console, err_console
 from tallystream.cli.output.text import count, short_id, stamp, visible
 from tallystream.schemas.errors import Reason, UsageError
 from tallystream.streams.deadletters.reasons import WORDS

@@ -8,16 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from tallystream.cli.options import (
-    DataDir,
-    JsonOption,
-    KafkaOption,
-    cluster,
-    console,
-    emit_json,
-    err_console,
-    settings_from,
-)
+from tallystream.cli.options import DataDir, JsonOption, KafkaOption, cluster, emit_json, settings_from
+from tallystream.cli.output.consoles import console, err_console
 from tallystream.cli.output.text import count, visible
 from tallystream.schemas.errors import Reason, UsageError
 

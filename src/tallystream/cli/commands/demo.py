@@ -16,16 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tallystream.cli.options import (
-    DataDir,
-    JsonOption,
-    KafkaOption,
-    cluster,
-    console,
-    emit_json,
-    err_console,
-    settings_from,
-)
+from tallystream.cli.options import DataDir, JsonOption, KafkaOption, cluster, emit_json, settings_from
+from tallystream.cli.output.consoles import console, err_console
 from tallystream.schemas.errors import MismatchError, TallystreamError, UnreachableError, UsageError, error_of_exit
 
 if TYPE_CHECKING:

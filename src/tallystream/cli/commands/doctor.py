@@ -7,16 +7,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from tallystream.cli.options import (
-    DataDir,
-    GatewayOps,
-    JsonOption,
-    KafkaOption,
-    cluster,
-    console,
-    emit_json,
-    settings_from,
-)
+from tallystream.cli.options import DataDir, GatewayOps, JsonOption, KafkaOption, cluster, emit_json, settings_from
+from tallystream.cli.output.consoles import console
 from tallystream.cli.output.text import visible
 from tallystream.schemas.errors import UnreachableError
 

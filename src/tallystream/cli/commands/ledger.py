@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import typer
 
-from tallystream.cli.options import DataDir, KafkaOption, console, emit_json, err_console, settings_from
+from tallystream.cli.options import DataDir, KafkaOption, emit_json, settings_from
+from tallystream.cli.output.consoles import console, err_console
 from tallystream.schemas.errors import UsageError
 
 if TYPE_CHECKING:

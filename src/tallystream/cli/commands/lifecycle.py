@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from tallystream.cli.options import DataDir, JsonOption, KafkaOption, console, emit_json, err_console, settings_from
+from tallystream.cli.options import DataDir, JsonOption, KafkaOption, emit_json, settings_from
+from tallystream.cli.output.consoles import console, err_console
 from tallystream.schemas.errors import UnreachableError, UsageError
 from tallystream.schemas.legible import visible
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tallystream.cli.options import DataDir, JsonOption, console, emit_json, settings_from
+from tallystream.cli.options import DataDir, JsonOption, emit_json, settings_from
+from tallystream.cli.output.consoles import console
 from tallystream.schemas.errors import UsageError
 
 if TYPE_CHECKING:

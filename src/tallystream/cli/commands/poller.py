@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tallystream.cli.commands.components import Embedded, OpsPort
-from tallystream.cli.options import DataDir, JsonOption, KafkaOption, cluster, emit_json, err_console, settings_from
+from tallystream.cli.options import DataDir, JsonOption, KafkaOption, cluster, emit_json, settings_from
+from tallystream.cli.output.consoles import err_console
 from tallystream.schemas.errors import UsageError
 
 if TYPE_CHECKING:

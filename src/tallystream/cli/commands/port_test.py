@@ -17,7 +17,7 @@ from tallystream.agents.port_sink.mapping.entities import Entity, rules
 from tallystream.agents.port_sink.mapping.mapper import collisions
 from tallystream.agents.port_sink.mapping.model import ResourceMapping
 from tallystream.agents.port_sink.mapping.polled import query_params, resource_of
-from tallystream.cli.options import console
+from tallystream.cli.output.consoles import console
 from tallystream.schemas import exact
 from tallystream.schemas.errors import InvalidBodyError, TallystreamError, UsageError
 from tallystream.schemas.openai import at as openai_at

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tallystream.cli.options import DataDir, KafkaOption, cluster, console, emit_json, err_console, settings_from
+from tallystream.cli.options import DataDir, KafkaOption, cluster, emit_json, settings_from
+from tallystream.cli.output.consoles import console, err_console
 from tallystream.schemas.errors import UsageError
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tallystream.cli.options import DataDir, JsonOption, KafkaOption, cluster, console, emit_json, settings_from
+from tallystream.cli.options import DataDir, JsonOption, KafkaOption, cluster, emit_json, settings_from
+from tallystream.cli.output.consoles import console
 from tallystream.schemas.errors import UsageError
 
 if TYPE_CHECKING:

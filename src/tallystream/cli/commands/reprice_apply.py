@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from tallystream.cli.options import cluster, console, emit_json, err_console, read_run
+from tallystream.cli.options import cluster, emit_json, read_run
+from tallystream.cli.output.consoles import console, err_console
 from tallystream.schemas.errors import MismatchError, UnreachableError
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from tallystream.cli.options import JsonOption, console, emit_json
+from tallystream.cli.options import JsonOption, emit_json
+from tallystream.cli.output.consoles import console
 from tallystream.schemas.errors import UsageError
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tallystream.cli.options import DataDir, JsonOption, console, emit_json, err_console, read_run, settings_from
+from tallystream.cli.options import DataDir, JsonOption, emit_json, read_run, settings_from
+from tallystream.cli.output.consoles import console, err_console
 from tallystream.schemas.errors import UnreachableError, UsageError
 from tallystream.schemas.ingest import CONNECTION_HEADER
 

@@ -9,7 +9,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from tallystream.cli.options import DataDir, JsonOption, console, emit_json, settings_from
+from tallystream.cli.options import DataDir, JsonOption, emit_json, settings_from
+from tallystream.cli.output.consoles import console
 from tallystream.schemas.errors import UsageError
 
 if TYPE_CHECKING:

@@ -9,17 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from tallystream.cli.options import (
-    DataDir,
-    GatewayOps,
-    JsonOption,
-    KafkaOption,
-    cluster,
-    console,
-    emit_json,
-    err_console,
-    settings_from,
-)
+from tallystream.cli.options import DataDir, GatewayOps, JsonOption, KafkaOption, cluster, emit_json, settings_from
+from tallystream.cli.output.consoles import console, err_console
 from tallystream.schemas.errors import UsageError
 
 if TYPE_CHECKING:

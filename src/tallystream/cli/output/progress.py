@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
-from tallystream.cli.options import err_console
+from tallystream.cli.output.consoles import err_console
 
 T = TypeVar("T")
 PATIENCE = 0.7

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from tallystream.cli.options import console
+from tallystream.cli.output.consoles import console
 
 if TYPE_CHECKING:
     from tallystream.agents.session_cost.reprice import RepriceKey, RepriceSums
