@@ -53,14 +53,17 @@ def read_logs(body: bytes, limits: Limits = LIMITS, hint: RecordHint = TOKENS) -
 
     """
     body = utf8(body)
-    usual = _usual(body, limits, hint) if COMPILED else None
-    if usual is not None:
-        return usual
+    usual = read_usual(body, limits, hint) if COMPILED else None
+    return read_parsed(body, limits, hint) if usual is None else usual
+
+
+def read_parsed(body: bytes, limits: Limits = LIMITS, hint: RecordHint = TOKENS) -> LogsBody:
+    """Decode an ExportLogsServiceRequest as `read_logs`, also a usual one with a JSON parser."""
     tally = DecodingBudget(limits)
     return LogsBody(tally, _candidates(body, tally, hint))
 
 
-def _usual(body: bytes, limits: Limits, hint: RecordHint) -> LogsBody | None:
+def read_usual(body: bytes, limits: Limits = LIMITS, hint: RecordHint = TOKENS) -> LogsBody | None:
     """Decode a body in the usual form, of which only the records that the hint may find are parsed; None for others."""
     if len(body) > PARSED_WHOLE:
         return None

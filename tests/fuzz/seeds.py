@@ -43,6 +43,8 @@ def seeds(target: str) -> Iterator[bytes]:
             yield from binary
         case "json":
             yield from (*texts, b'{"resourceMetrics": []}', b'{"resourceSpans": [{"scopeSpans": []}]}')
+        case "json_walk":
+            yield from (*texts, *(orjson.dumps(orjson.loads(one)) for one in texts))
         case "compressed":
             yield from (bytes((at,)) + pack(binary[0]) for at, pack in enumerate(PACKS))
         case "numbers":

@@ -22,7 +22,7 @@ from tallystream.schemas.clients.renormalise import renormalise
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.schemas.errors import InvalidBodyError, InvalidRecordError
 from tallystream.schemas.hours import HOUR_NS, hour_iso
-from tallystream.schemas.otlp import LIMITS, Encoding, protobuf_logs, protobuf_scan
+from tallystream.schemas.otlp import LIMITS, Encoding, json_logs, protobuf_logs, protobuf_scan
 from tallystream.schemas.otlp.limits import DecodingBudget
 from tallystream.schemas.otlp.records import TOKENS
 from tallystream.schemas.rows import SessionHourCost
@@ -60,6 +60,16 @@ def walk(data: bytes) -> None:
 def json(data: bytes) -> None:
     """Bodies in JSON, for each signal."""
     _decode(data, Encoding.JSON)
+
+
+def json_walk(data: bytes) -> None:
+    """Usual bodies in JSON: what the compiled form finds by a walk is what a JSON parser finds."""
+    walked = json_logs.read_usual(data)
+    if walked is None:
+        return
+    parsed = json_logs.read_parsed(data)
+    assert [shown(found) for found in walked.candidates] == [shown(found) for found in parsed.candidates]
+    assert (walked.records, walked.tally.frames) == (parsed.records, parsed.tally.frames)
 
 
 def _decode(data: bytes, encoding: Encoding) -> None:
@@ -183,5 +193,5 @@ def book() -> Book:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    one.__name__: one for one in (protobuf, walk, json, compressed, numbers, message, state, letter, whole)
+    one.__name__: one for one in (protobuf, walk, json, json_walk, compressed, numbers, message, state, letter, whole)
 }
