@@ -113,7 +113,7 @@ class Acceptance:
                 requests.
 
         """
-        admitted = await self._authenticator.admit(shown)
+        admitted = self._authenticator.known(shown) or await self._authenticator.admit(shown)
         destination = (
             self._quarantine.destination(admitted) if isinstance(admitted, Undetermined) else self._known(admitted)
         )
@@ -148,16 +148,28 @@ class Acceptance:
         """
         key, quota, size = destination.key, destination.quota, len(body.raw)
         self._quotas.received(key, quota, size)
-        with self._quotas.holding(key, quota, size):
-            async with self._turns.of(key):
+        held = self._quotas.hold(key, quota, size)
+        try:
+            line = self._turns.line(key)
+            if not self._turns.begin(line):
+                await self._turns.wait(line)
+            try:
                 return await self._take(body, encoding, signal, destination, lease)
+            finally:
+                self._turns.done(line)
+        finally:
+            if held:
+                self._quotas.release(key, size)
 
     async def _take(
         self, body: Body, encoding: Encoding, signal: Signal | None, destination: Destination, lease: Lease
     ) -> Accepted:
         limit = self.limit(destination)
         try:
-            size, decoded, built = await self._process(body, encoding, signal, destination, limit, lease)
+            processed = self._process_now(body, encoding, signal, destination, limit, lease)
+            if processed is None:
+                processed = await self._process(body, encoding, signal, destination, limit, lease)
+            size, decoded, built = processed
         except InvalidBodyError as exc:
             detail = f"{exc.message}; {exc.hint}" if exc.hint else exc.message
             await self._undecodable(destination, detail, body.raw)
@@ -167,7 +179,7 @@ class Acceptance:
         except UndecodableError as refused:
             await self._undecodable(destination, refused.message, body.raw)
             raise
-        if decoded.logs is not None:
+        if decoded.logs is not None and decoded.logs.rejected:
             self._quotas.dead_letters(destination.key, destination.quota, len(decoded.logs.rejected))
         self._metrics.took(destination.provider, decoded.signal, size, decoded.records)
         if decoded.left_out:
@@ -180,6 +192,29 @@ class Acceptance:
         await destination.undecodable(detail, len(raw), digest_of(raw))
         self._metrics.dead_letters.labels(Reason.UNDECODABLE).inc()
 
+    def _process_now(
+        self,
+        body: Body,
+        encoding: Encoding,
+        signal: Signal | None,
+        destination: Destination,
+        limit: int,
+        lease: Lease,
+    ) -> _Processed | None:
+        """Return the messages of a body that needs little work, None for another one."""
+        raw = body.raw
+        if len(raw) > (LIGHT_PACKED if body.coding else LIGHT_BYTES):
+            return None
+        plain = self._light(body, limit)
+        if plain is None:
+            return None
+        cost = PARSED_COST * len(plain)
+        lease.take(cost)
+        try:
+            return self._decode(plain, encoding, signal, destination, raw)
+        finally:
+            lease.give_back(cost)
+
     async def _process(
         self,
         body: Body,
@@ -190,11 +225,6 @@ class Acceptance:
         lease: Lease,
     ) -> _Processed:
         raw = body.raw
-        if len(raw) <= (LIGHT_PACKED if body.coding else LIGHT_BYTES):
-            plain = self._light(body, limit)
-            if plain is not None:
-                with lease.more(PARSED_COST * len(plain)):
-                    return self._decode(plain, encoding, signal, destination, raw)
         loop = asyncio.get_running_loop()
         if body.coding:
             plain = await loop.run_in_executor(self._workers, decompress, raw, body.coding, limit)
@@ -202,8 +232,12 @@ class Acceptance:
         else:
             plain = raw
         work = partial(self._decode, plain, encoding, signal, destination, raw)
-        with lease.more(min(PARSED_COST * len(plain), PARSED_MOST + 2 * len(plain))):
+        cost = min(PARSED_COST * len(plain), PARSED_MOST + 2 * len(plain))
+        lease.take(cost)
+        try:
             return await loop.run_in_executor(self._workers, work)
+        finally:
+            lease.give_back(cost)
 
     def _decode(
         self, plain: bytes, encoding: Encoding, signal: Signal | None, destination: Destination, raw: bytes

@@ -61,8 +61,7 @@ class Lease:
         self._budget.take(size)
         self.bytes += size
 
-    def more(self, size: int) -> Lease:
-        """Return a lease of that many bytes more, to be held for a while; raises what `Budget.take` raises."""
-        lease = Lease(self._budget)
-        lease.take(size)
-        return lease
+    def give_back(self, size: int) -> None:
+        """Count bytes out before the end."""
+        self._budget.give_back(size)
+        self.bytes -= size

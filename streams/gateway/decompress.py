@@ -22,6 +22,8 @@ _NO_CODINGS: Final = ("", "identity", "none", "utf-8", "utf8")
 _GZIP: Final = b"\x1f\x8b\x08"
 _MAGIC: Final = {_GZIP: "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 """How a compressed body begins; no OTLP request in protobuf or JSON begins like this."""
+_BEGINNINGS: Final = tuple(_MAGIC)
+_CODING_OF_BYTE: Final = {begin[0]: coding for begin, coding in _MAGIC.items()}
 _WBITS: Final = {"gzip": 31, "deflate": 15}
 _RAW_DEFLATE: Final = -15
 _SLICE: Final = 64 << 10
@@ -58,7 +60,7 @@ def coding_named(header: str | None) -> str:
 
 def coding_of(raw: bytes) -> str:
     """Return the coding of a body that came without Content-Encoding, which some proxies drop; "" for none."""
-    return next((coding for begin, coding in _MAGIC.items() if raw.startswith(begin)), "")
+    return _CODING_OF_BYTE.get(raw[0], "") if raw and raw.startswith(_BEGINNINGS) else ""
 
 
 def too_large(limit: int) -> RequestRefusedError:

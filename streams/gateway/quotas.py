@@ -14,9 +14,7 @@ import asyncio
 import math
 import random
 from collections import deque
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final
 
 from tallystream.schemas.connections import Quota
@@ -38,11 +36,8 @@ _FORGET: Final = 4_096
 """Maximum number of connections remembered; beyond it those that have been quiet longest are forgotten."""
 
 
-_UNLIMITED: Final = nullcontext()
-
-
 @dataclass(slots=True)
-class _Line:
+class Line:
     """One connection's requests."""
 
     at_work: int
@@ -50,51 +45,37 @@ class _Line:
     seen: float
 
 
-class _Turn:
-    """One request's place in the line of its connection."""
-
-    __slots__ = ("_line", "_turns")
-
-    def __init__(self, turns: Turns, line: _Line) -> None:
-        self._turns = turns
-        self._line = line
-
-    async def __aenter__(self) -> None:
-        if self._turns.must_wait(self._line):
-            await self._turns.wait(self._line)
-        else:
-            self._line.at_work += 1
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._turns.done(self._line)
-
-
 class Turns:
-    """Limits concurrent requests per connection: `async with turns.of(connection)` around a request's work."""
+    """Limits concurrent requests per connection: `line = turns.line(connection)`, then `begin` it, at once, or `wait`
+    in it if it does not; `done(line)` ends the work.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, Line] = {}
         self._most: float = math.inf
         self._looked = -math.inf
 
-    def of(self, connection: str) -> _Turn:
-        """Return a context manager that waits for the connection's turn; enter it at once."""
+    def line(self, connection: str) -> Line:
+        """Return the line of a connection that sends a request now."""
         now = self._clock.monotonic()
         line = self._lines.get(connection)
         if line is None:
-            line = self._lines[connection] = _Line(0, deque(), now)
+            line = self._lines[connection] = Line(0, deque(), now)
         line.seen = now
         self._look(now)
-        return _Turn(self, line)
+        return line
 
-    def must_wait(self, line: _Line) -> bool:
-        """Return whether a connection has as many requests in progress as it may have now."""
-        return line.at_work >= self._most or bool(line.waiting)
+    def begin(self, line: Line) -> bool:
+        """Begin a request's work; return False if it must wait, because its connection has as many requests in progress
+        as it may have now.
+        """
+        if line.at_work >= self._most or line.waiting:
+            return False
+        line.at_work += 1
+        return True
 
-    async def wait(self, line: _Line) -> None:
+    async def wait(self, line: Line) -> None:
         """Wait until an earlier request of the connection is done."""
         turn = asyncio.get_running_loop().create_future()
         line.waiting.append(turn)
@@ -105,7 +86,7 @@ class Turns:
                 self.done(line)
             raise
 
-    def done(self, line: _Line) -> None:
+    def done(self, line: Line) -> None:
         """Give the place of a request that is done to the next one."""
         line.at_work -= 1
         self._look(self._clock.monotonic())
@@ -172,64 +153,56 @@ class _Bucket:
         return 0.0
 
 
-class _Holding:
-    """Adds a request's bytes to those that its connection holds."""
-
-    __slots__ = ("_connection", "_held", "_size")
-
-    def __init__(self, held: dict[str, int], connection: str, size: int) -> None:
-        self._held = held
-        self._connection = connection
-        self._size = size
-
-    def __enter__(self) -> None:
-        self._held[self._connection] = self._held.get(self._connection, 0) + self._size
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        left = self._held[self._connection] - self._size
-        if left:
-            self._held[self._connection] = left
-        else:
-            del self._held[self._connection]
-
-
 class Quotas:
     """Tracks each connection's use of its quotas; `default` applies to those without their own."""
 
     def __init__(self, default: Quota, clock: Clock) -> None:
         self._default = default
         self._clock = clock
+        self._unlimited = not (default.requests or default.bytes or default.held_bytes or default.dead_letters)
         self._buckets: dict[tuple[str, str], _Bucket] = {}
         self._held: dict[str, int] = {}
 
     def request(self, connection: str, quota: Quota | None) -> None:
         """Count a request; raises RequestRefusedError (429) when there are too many."""
-        self._take(connection, "requests", self._limit(quota, "requests"), 1)
+        if quota is not None or not self._unlimited:
+            self._take(connection, "requests", self._limit(quota, "requests"), 1)
 
     def received(self, connection: str, quota: Quota | None, size: int) -> None:
         """Count the bytes of a body; raises RequestRefusedError (429) when there were too many before it."""
-        self._take(connection, "bytes", self._limit(quota, "bytes"), size)
+        if quota is not None or not self._unlimited:
+            self._take(connection, "bytes", self._limit(quota, "bytes"), size)
 
     def dead_letters(self, connection: str, quota: Quota | None, number: int) -> None:
         """Count dead letters; raises RequestRefusedError (429) when there were too many before these."""
-        self._take(connection, "dead letters", self._limit(quota, "dead_letters"), number)
+        if number:
+            self._take(connection, "dead letters", self._limit(quota, "dead_letters"), number)
 
-    def holding(self, connection: str, quota: Quota | None, size: int) -> AbstractContextManager[None]:
-        """Return a context manager that counts the bytes of a request in progress.
+    def hold(self, connection: str, quota: Quota | None, size: int) -> bool:
+        """Count the bytes of a request in progress; return whether they are counted, so that they must be released.
 
         Raises:
             RequestRefusedError: 429, the connection's requests in progress hold too many.
 
         """
+        if quota is None and self._unlimited:
+            return False
         limit = self._limit(quota, "held_bytes")
         if limit is None:
-            return _UNLIMITED
+            return False
         held = self._held.get(connection, 0)
         if held and held + size > limit:
             raise _refused("bytes held at one time", limit, 1)
-        return _Holding(self._held, connection, size)
+        self._held[connection] = held + size
+        return True
+
+    def release(self, connection: str, size: int) -> None:
+        """Count out the bytes of a request that is done."""
+        left = self._held[connection] - size
+        if left:
+            self._held[connection] = left
+        else:
+            del self._held[connection]
 
     def _limit(self, quota: Quota | None, name: str) -> int | None:
         own: int | None = getattr(quota, name, None)
@@ -237,7 +210,7 @@ class Quotas:
         return found or None
 
     def _take(self, connection: str, what: str, rate: int | None, number: int) -> None:
-        if rate is None or not number:
+        if rate is None:
             return
         now = self._clock.monotonic()
         key = (connection, what)

@@ -55,31 +55,30 @@ class TallyHistogram(Collector):
         self._labelnames = tuple(labels)
         self._bounds = [float(bound) for bound in buckets]
         self._shown = [*map(floatToGoString, self._bounds), "+Inf"]
-        self._counts: dict[tuple[str, ...], list[int]] = {}
-        self._sums: dict[tuple[str, ...], float] = {}
+        self._rows: dict[tuple[str, ...], list[float]] = {}
+        """By labels: how many values each bucket has, and the sum of all values at the end."""
         if not labels:
             self._begin(())
         registry.register(self)
 
-    def _begin(self, labels: tuple[str, ...]) -> list[int]:
-        self._sums[labels] = 0.0
-        counts = self._counts[labels] = [0] * len(self._shown)
-        return counts
+    def _begin(self, labels: tuple[str, ...]) -> list[float]:
+        row = self._rows[labels] = [0] * (len(self._shown) + 1)
+        return row
 
     def observe(self, labels: tuple[str, ...], value: float) -> None:
         """Count a value under these label values, in the order of the names."""
-        counts = self._counts.get(labels)
-        if counts is None:
-            counts = self._begin(labels)
-        counts[bisect_left(self._bounds, value)] += 1
-        self._sums[labels] += value
+        row = self._rows.get(labels)
+        if row is None:
+            row = self._begin(labels)
+        row[bisect_left(self._bounds, value)] += 1
+        row[-1] += value
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """Yield the histogram for a scrape."""
         family = HistogramMetricFamily(self._name, self._text, labels=self._labelnames)
-        for labels, counts in list(self._counts.items()):
-            buckets = list(zip(self._shown, accumulate(counts), strict=True))
-            family.add_metric(labels, buckets, self._sums[labels])
+        for labels, row in list(self._rows.items()):
+            buckets = list(zip(self._shown, accumulate(row[:-1]), strict=True))
+            family.add_metric(labels, buckets, row[-1])
         yield family
 
     def describe(self) -> Iterable[HistogramMetricFamily]:

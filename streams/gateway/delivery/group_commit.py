@@ -174,28 +174,27 @@ class Delivery:
                     self._idle = None
                 current, self._open = self._open, {}
                 self._since = self._clock.monotonic()
-                await self._settle(current)
+                away = [place for place in current if not self._link.takes(place)]
+                if not away:
+                    await self._to_kafka(current)
+                else:
+                    spooled = {place: current.pop(place) for place in away}
+                    await asyncio.gather(self._to_kafka(current), self._to_spool(spooled))
                 self._since = 0.0
         finally:
             await cancel(*self._following)
 
-    async def _settle(self, current: dict[Place, _Share]) -> None:
-        direct = {place: share for place, share in current.items() if self._link.takes(place)}
-        if len(direct) == len(current):
-            await self._to_kafka(current)
-            return
-        await asyncio.gather(
-            self._to_kafka(direct),
-            self._to_spool({place: share for place, share in current.items() if place not in direct}),
-        )
-
     async def _to_kafka(self, shares: dict[Place, _Share]) -> None:
         if not shares:
             return
-        groups = {place: share.messages for place, share in shares.items()}
+        groups: dict[Place, list[Message]] = {}
+        number = 0
+        for place, share in shares.items():
+            groups[place] = share.messages
+            number += len(share.messages)
         batches: list[ProducerBatch] = []
         try:
-            if sum([len(messages) for messages in groups.values()]) <= AT_ONCE:
+            if number <= AT_ONCE:
                 batches = self._link.send_grouped(groups)
             else:
                 messages = [message for group in groups.values() for message in group]

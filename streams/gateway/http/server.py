@@ -111,6 +111,11 @@ class _Connection(web.RequestHandler):
                 if self._waiter is not None and not self._waiter.done():
                     self._waiter.set_result(None)
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Resume what has been paused. aiohttp calls this twice for each body, and parses an empty piece of data."""
+        if self._reading_paused or self._buffer_paused:
+            super().resume_reading(resume_parser)
+
     def eof_received(self) -> bool | None:  # type: ignore[override]  # aiohttp's never keeps a connection half open
         """Keep answering a client that has closed its sending side; TLS does not support half-closed connections."""
         if self.idle or self.transport is None or self.transport.get_extra_info("sslcontext") is not None:

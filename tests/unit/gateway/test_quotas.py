@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -57,13 +59,15 @@ def test_large_body_is_accepted_and_delays_the_next_ones() -> None:
 
 def test_held_bytes_are_released() -> None:
     found = quotas(HandClock(), held_bytes=100)
-    with found.holding("a", None, 60):
-        with pytest.raises(RequestRefusedError), found.holding("a", None, 60):
-            pass
-        with found.holding("b", None, 60), found.holding("a", None, 40):
-            pass
-    with found.holding("a", None, 500):
-        pass
+    assert found.hold("a", None, 60)
+    with pytest.raises(RequestRefusedError):
+        found.hold("a", None, 60)
+    assert found.hold("b", None, 60)
+    assert found.hold("a", None, 40)
+    found.release("a", 60)
+    found.release("a", 40)
+    assert found.hold("a", None, 500)
+    assert not found.hold("c", Quota(held_bytes=0), 500), "unlimited"
 
 
 def test_own_quota_overrides_the_default_and_unset_means_unlimited() -> None:
@@ -73,6 +77,18 @@ def test_own_quota_overrides_the_default_and_unset_means_unlimited() -> None:
         found.received("free", None, 10**9)
     found.dead_letters("a", Quota(dead_letters=1000), 500)
     found.dead_letters("a", Quota(dead_letters=1000), 500)
+
+
+@contextlib.asynccontextmanager
+async def turn(turns: Turns, connection: str) -> AsyncIterator[None]:
+    """A request's turn, as `Acceptance.take` takes it."""
+    line = turns.line(connection)
+    if not turns.begin(line):
+        await turns.wait(line)
+    try:
+        yield
+    finally:
+        turns.done(line)
 
 
 async def settle() -> None:
@@ -85,7 +101,7 @@ async def test_single_connection_may_use_all_turns() -> None:
 
     async def work() -> None:
         nonlocal at_work
-        async with turns.of("a"):
+        async with turn(turns, "a"):
             at_work += 1
             await go.wait()
 
@@ -106,7 +122,7 @@ async def test_flood_of_one_connection_delays_only_itself() -> None:
 
     async def work(name: str) -> None:
         nonlocal most
-        async with turns.of(name):
+        async with turn(turns, name):
             at_work[name] += 1
             most = max(most, at_work["flood"])
             await go.acquire()
@@ -138,12 +154,12 @@ async def test_flood_of_one_connection_delays_only_itself() -> None:
 async def test_cancelled_waiter_passes_its_turn_on() -> None:
     clock = HandClock()
     turns = Turns(clock)
-    async with turns.of("b"):
+    async with turn(turns, "b"):
         clock.now += 0.1
-        async with turns.of("a"), turns.of("a"), turns.of("a"):
-            async with turns.of("a"):
-                waiting = asyncio.create_task(turns.of("a").__aenter__())
-                last = asyncio.create_task(turns.of("a").__aenter__())
+        async with turn(turns, "a"), turn(turns, "a"), turn(turns, "a"):
+            async with turn(turns, "a"):
+                waiting = asyncio.create_task(turn(turns, "a").__aenter__())
+                last = asyncio.create_task(turn(turns, "a").__aenter__())
                 await settle()
             waiting.cancel()
             await settle()
