@@ -29,8 +29,9 @@ from tallystream.streams.gateway.auth import Authenticator
 from tallystream.streams.gateway.budget import Budget
 from tallystream.streams.gateway.connections.activity import ActivityLog
 from tallystream.streams.gateway.connections.cache import Registry
+from tallystream.streams.gateway.delivery.batch import ProducerBatch
 from tallystream.streams.gateway.delivery.group_commit import Delivery
-from tallystream.streams.gateway.delivery.producer import Link, ProducerBatch
+from tallystream.streams.gateway.delivery.producer import Link
 from tallystream.streams.gateway.http.handler import Handler
 from tallystream.streams.gateway.http.responses import Replies
 from tallystream.streams.gateway.http.server import HttpServer

@@ -18,8 +18,8 @@ from tests.support.waiting import until
 
 from tallystream.schemas import keys
 from tallystream.streams.gateway import Gateway
+from tallystream.streams.gateway.delivery.batch import settled
 from tallystream.streams.gateway.delivery.drain import Drain
-from tallystream.streams.gateway.delivery.producer import settled
 from tallystream.streams.gateway.spool.spool import SpooledRow
 from tallystream.streams.kafka.lifecycle import opened
 from tallystream.streams.kafka.partitioning import partition_of

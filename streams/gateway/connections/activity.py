@@ -14,7 +14,8 @@ import structlog
 
 from tallystream.schemas import keys
 from tallystream.schemas.connections import Activity, Signal
-from tallystream.streams.gateway.delivery.producer import Link, settled
+from tallystream.streams.gateway.delivery.batch import settled
+from tallystream.streams.gateway.delivery.producer import Link
 from tallystream.streams.gateway.errors import ProducerLostError, SpoolWriteError
 from tallystream.streams.gateway.message import ACTIVITY_SCHEMA, Message
 from tallystream.streams.gateway.spool.file import ActivityRow

@@ -9,8 +9,9 @@ import contextlib
 
 import structlog
 
+from tallystream.streams.gateway.delivery.batch import settled
 from tallystream.streams.gateway.delivery.group_commit import Delivery
-from tallystream.streams.gateway.delivery.producer import Link, settled
+from tallystream.streams.gateway.delivery.producer import Link
 from tallystream.streams.gateway.errors import ProducerLostError, SpoolWriteError
 from tallystream.streams.gateway.message import Place
 from tallystream.streams.gateway.metrics import Metrics

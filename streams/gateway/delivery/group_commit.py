@@ -15,7 +15,8 @@ from collections.abc import Sequence
 
 import structlog
 
-from tallystream.streams.gateway.delivery.producer import Link, ProducerBatch, settled
+from tallystream.streams.gateway.delivery.batch import ProducerBatch, settled
+from tallystream.streams.gateway.delivery.producer import Link
 from tallystream.streams.gateway.errors import NotDurableError, ProducerLostError, SpoolWriteError
 from tallystream.streams.gateway.message import Message, Place
 from tallystream.streams.gateway.metrics import Metrics

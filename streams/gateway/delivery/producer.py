@@ -4,11 +4,6 @@ Guarantees of the library (aiokafka 0.14): an idempotent batch is retried foreve
 broker's restart neither loses nor duplicates it. But after a batch has failed permanently the producer's sequence
 numbers have a gap (message_accumulator.py `_pop_batch`), and every later batch of that partition would fail. So the
 producers are replaced after any failure, and after a batch has had no ack for `stuck_after` seconds.
-
-A broker answers the requests of one connection one after the other, and writes the batches of a request one after the
-other: on a single broker, where each is flushed to disk before it is acknowledged, a round of twelve partitions takes
-twelve flushes. So there are several producers, each with a part of the partitions and a connection of its own, and the
-disk flushes their batches together.
 """
 
 from __future__ import annotations
@@ -17,7 +12,6 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
-from typing import NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -28,23 +22,23 @@ from tallystream.schemas.catalogue import SCHEMA_HEADER
 from tallystream.schemas.errors import UnfitError, UnreachableError
 from tallystream.streams.gateway.config import GatewayConfig
 from tallystream.streams.gateway.delivery.ack_timeout import AckTimeout
-from tallystream.streams.gateway.delivery.direct_sender import DirectSender
+from tallystream.streams.gateway.delivery.batch import ProducerBatch
+from tallystream.streams.gateway.delivery.channels import (
+    CONNECT_TIMEOUT,
+    Channel,
+    abandon_all,
+    channel_of,
+    open_channels,
+)
 from tallystream.streams.gateway.errors import ProducerLostError
 from tallystream.streams.gateway.message import Message, Place, partition_counts, place_of, written_topics
 from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.identity import read_identity
-from tallystream.streams.kafka.lifecycle import close, start
-from tallystream.streams.kafka.producer import GATEWAY, new_producer
 from tallystream.streams.kafka.task_watch import find_ended_task
 from tallystream.streams.kafka.topic_setup import ensure
 from tallystream.streams.service.backoff import Backoff
 from tallystream.streams.service.clock import Clock
 
-PRODUCERS = 6
-"""More than six gain nothing on a disk that flushes a batch in a millisecond."""
-BATCH_BYTES = GATEWAY.batch_bytes
-"""Maximum size of one Kafka record batch, below the brokers' default limit of 1 MiB."""
-CONNECT_TIMEOUT = 15.0
 METADATA_TIMEOUT = 5.0
 ALONE = 6
 """Factor by which a batch may wait longer while its broker acknowledges batches of other partitions."""
@@ -54,70 +48,6 @@ _NO_LEADER = (LeaderNotAvailableError, NotLeaderForPartitionError)
 """Errors of a batch whose partition had no leader for too long; Kafka did not refuse the batch itself."""
 BACKOFF = Backoff(first=0.1, longest=2.0)
 log = structlog.get_logger()
-
-
-class ProducerBatch:
-    """Messages of one partition in flight, until they are `settled`: acknowledged, or `lost`.
-
-    `leader` is the broker that had the partition when they were sent. `late`: they were not acknowledged in time.
-    """
-
-    __slots__ = ("_told", "_waiter", "late", "leader", "lost", "messages", "place", "settled", "since")
-
-    def __init__(self, place: Place, leader: int, since: float) -> None:
-        self.place = place
-        self.leader = leader
-        self.messages: list[Message] = []
-        self.since = since
-        self.late = False
-        self.settled = False
-        self.lost: ProducerLostError | None = None
-        self._told: Callable[[ProducerBatch], None] | None = None
-        self._waiter: asyncio.Future[None] | None = None
-
-    @property
-    def acked(self) -> bool:
-        """Return whether Kafka has acknowledged them."""
-        return self.settled and self.lost is None
-
-    def tell(self, told: Callable[[ProducerBatch], None]) -> None:
-        """Call this function as soon as the batch is settled; only one can be told."""
-        if self.settled:
-            told(self)
-        else:
-            self._told = told
-
-    def settle(self, lost: ProducerLostError | None = None) -> None:
-        """Note the outcome, and tell who waits for it."""
-        if self.settled:
-            return
-        self.settled, self.lost = True, lost
-        if self._told is not None:
-            self._told(self)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def waiter(self) -> asyncio.Future[None]:
-        """Return a future that is done when the batch is settled, for those who need not know at once."""
-        if self._waiter is None:
-            self._waiter = asyncio.get_running_loop().create_future()
-            if self.settled:
-                self._waiter.set_result(None)
-        return self._waiter
-
-
-async def settled(batches: Iterable[ProducerBatch], within: float | None = None) -> None:
-    """Return when all batches are settled, or after `within` seconds."""
-    waiters = [batch.waiter() for batch in batches if not batch.settled]
-    if waiters:
-        await asyncio.wait(waiters, timeout=within)
-
-
-class Channel(NamedTuple):
-    """One of the producers, and what sends its batches."""
-
-    producer: AIOKafkaProducer
-    sender: DirectSender
 
 
 class Link:
@@ -195,7 +125,7 @@ class Link:
         """Return the leader of the partition, -1 without a leader."""
         if not self._channels:
             return -1
-        cluster = self._channels[place.partition % PRODUCERS].producer.client.cluster
+        cluster = self._channels[channel_of(place)].producer.client.cluster
         found: int | None = cluster.leader_for_partition(place)
         return -1 if found is None else found
 
@@ -252,7 +182,7 @@ class Link:
         direct: tuple[dict[int, dict[Place, object]], ...] = tuple({} for _ in channels)
         try:
             for place, group in groups.items():
-                channel = place.partition % PRODUCERS
+                channel = channel_of(place)
                 producer, sender = channels[channel]
                 parcels: list[tuple[ProducerBatch, BatchBuilder]] = []
                 builder = None
@@ -342,7 +272,7 @@ class Link:
                 self._channels = ()
                 self._lose_outstanding()
                 self._change()
-                await _abandon_all(channel.producer for channel in channels)
+                await abandon_all(channel.producer for channel in channels)
             self._metrics.producers_replaced.inc()
             await self._pause(0)
 
@@ -357,23 +287,7 @@ class Link:
         await ensure(kafka, specs, seconds=CONNECT_TIMEOUT, strict=not self._was_connected)
         identity = await read_identity(kafka, topics.prefix, (), seconds=CONNECT_TIMEOUT)
         await self.met(identity.cluster_id)
-        producers = [new_producer(kafka, GATEWAY) for _ in range(PRODUCERS)]
-        channels = tuple(Channel(producer, DirectSender(producer)) for producer in producers)
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT), asyncio.TaskGroup() as starting:
-                for producer in producers:
-                    starting.create_task(self._start(producer))
-        except BaseException as exc:
-            await _abandon_all(producers)
-            if isinstance(exc, BaseExceptionGroup):
-                raise exc.exceptions[0] from None
-            raise
-        return channels
-
-    async def _start(self, producer: AIOKafkaProducer) -> None:
-        await start(producer)
-        for name in self._partitions:
-            await producer.partitions_for(name)
+        return await open_channels(kafka, self._partitions)
 
     async def _serve(self, channels: tuple[Channel, ...]) -> None:
         self._broken = asyncio.Event()
@@ -421,7 +335,7 @@ class Link:
             return
         with contextlib.suppress(KafkaError, OSError, TimeoutError):
             async with asyncio.timeout(METADATA_TIMEOUT):
-                for number in {place.partition % PRODUCERS for place in missing}:
+                for number in {channel_of(place) for place in missing}:
                     await self._channels[number].producer.client.force_metadata_update()
         if any(self._leader(place) >= 0 for place in missing):
             self._change()
@@ -443,29 +357,3 @@ def _headers(schema: str) -> list[tuple[str, bytes]]:
 
 async def _nobody(_: str) -> None:
     pass
-
-
-async def _abandon_all(producers: Iterable[AIOKafkaProducer]) -> None:
-    await asyncio.gather(*map(abandon, producers))
-
-
-async def abandon(producer: AIOKafkaProducer) -> None:
-    """Close a producer without delivering its pending batches.
-
-    `stop()` alone would wait for every batch, and an idempotent one is retried forever. So the sender is cancelled
-    first: once to leave its loop, and again to abandon the requests it then waits for (aiokafka 0.14,
-    producer/sender.py `_sender_routine`). The batches are discarded, so that `stop()` does not wait for them.
-    """
-    sender = producer._sender.sender_task  # noqa: SLF001 - see above
-    for _ in range(50):
-        if sender is None or sender.done():
-            break
-        sender.cancel()
-        await asyncio.wait([sender], timeout=0.1)
-    if isinstance(producer._sender, DirectSender):  # noqa: SLF001 - see above
-        producer._sender.abandon()  # noqa: SLF001 - see above
-    batches = producer._message_accumulator  # noqa: SLF001 - see above
-    batches._batches.clear()  # noqa: SLF001 - see above
-    batches._pending_batches.clear()  # noqa: SLF001 - see above
-    with contextlib.suppress(Exception):
-        await close(producer)

@@ -17,8 +17,8 @@ from tests.support.topics import create_topics
 from tests.support.waiting import ANSWER, until
 from typing_extensions import override
 
+from tallystream.streams.gateway.delivery.channels import abandon
 from tallystream.streams.gateway.delivery.direct_sender import DirectSender
-from tallystream.streams.gateway.delivery.producer import abandon
 from tallystream.streams.gateway.message import Place
 from tallystream.streams.kafka.admin import administering
 from tallystream.streams.kafka.consumer import new_consumer

@@ -6,7 +6,7 @@ import asyncio
 
 from aiokafka import AIOKafkaProducer
 
-from tallystream.streams.gateway.delivery.producer import abandon
+from tallystream.streams.gateway.delivery.channels import abandon
 
 
 async def test_aiokafka_has_the_names_for_abandoning_a_producer() -> None:

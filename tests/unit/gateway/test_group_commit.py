@@ -11,8 +11,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tallystream.streams.gateway import GatewayConfig
+from tallystream.streams.gateway.delivery.batch import ProducerBatch
 from tallystream.streams.gateway.delivery.group_commit import AT_ONCE, Delivery
-from tallystream.streams.gateway.delivery.producer import Link, ProducerBatch
+from tallystream.streams.gateway.delivery.producer import Link
 from tallystream.streams.gateway.message import USAGE_SCHEMA, Message, Place
 from tallystream.streams.gateway.metrics import Metrics
 from tallystream.streams.gateway.pseudonyms import pseudonyms
