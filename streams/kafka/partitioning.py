@@ -10,7 +10,7 @@ from functools import lru_cache
 from aiokafka.partitioner import murmur2
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=16_384)
 def partition_of(key: bytes, partitions: int) -> int:
     """Return the partition of a key, given how many the topic has."""
     if partitions == 1:

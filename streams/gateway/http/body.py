@@ -48,7 +48,9 @@ async def read(request: web.BaseRequest, *, limit: int, idle: float, within: flo
             f"no part of the body arrived for {idle:.0f} s, or it was not complete within {within:.0f} s",
             headers={"Connection": "close"},
         ) from None
-    except (web.RequestPayloadError, ClientPayloadError, HttpProcessingError, ConnectionError):
+    except (web.RequestPayloadError, ClientPayloadError, HttpProcessingError, ConnectionError) as ended:
+        # The stream keeps this error, whose traceback leads to what has been read: a cycle that may stay for long.
+        ended.__traceback__ = None
         raise RequestRefusedError(400, "the body ended before it was complete") from None
     if len(raw) > limit:
         raise too_large(limit)
