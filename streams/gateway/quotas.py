@@ -37,7 +37,7 @@ _FORGET: Final = 4_096
 
 
 @dataclass(slots=True)
-class Line:
+class WaitingLine:
     """One connection's requests."""
 
     at_work: int
@@ -52,21 +52,21 @@ class Turns:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._lines: dict[str, Line] = {}
+        self._lines: dict[str, WaitingLine] = {}
         self._most: float = math.inf
         self._looked = -math.inf
 
-    def line(self, connection: str) -> Line:
+    def line(self, connection: str) -> WaitingLine:
         """Return the line of a connection that sends a request now."""
         now = self._clock.monotonic()
         line = self._lines.get(connection)
         if line is None:
-            line = self._lines[connection] = Line(0, deque(), now)
+            line = self._lines[connection] = WaitingLine(0, deque(), now)
         line.seen = now
         self._look(now)
         return line
 
-    def begin(self, line: Line) -> bool:
+    def begin(self, line: WaitingLine) -> bool:
         """Begin a request's work; return False if it must wait, because its connection has as many requests in progress
         as it may have now.
         """
@@ -75,7 +75,7 @@ class Turns:
         line.at_work += 1
         return True
 
-    async def wait(self, line: Line) -> None:
+    async def wait(self, line: WaitingLine) -> None:
         """Wait until an earlier request of the connection is done."""
         turn = asyncio.get_running_loop().create_future()
         line.waiting.append(turn)
@@ -86,7 +86,7 @@ class Turns:
                 self.done(line)
             raise
 
-    def done(self, line: Line) -> None:
+    def done(self, line: WaitingLine) -> None:
         """Give the place of a request that is done to the next one."""
         line.at_work -= 1
         self._look(self._clock.monotonic())

@@ -7,7 +7,7 @@ import sys
 
 def _import_structlog() -> None:
     """Import structlog without the libraries that it uses if they are installed: a component, which would hold them in
-    memory (4 MiB) as long as it runs, logs neither with rich nor from greenlets.
+    memory (3 MiB) as long as it runs, logs neither with rich nor from greenlets.
     """
     unused = ("rich", "greenlet")
     before = {name: sys.modules[name] for name in unused if name in sys.modules}

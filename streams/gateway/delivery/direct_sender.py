@@ -62,7 +62,7 @@ class _Batch(MessageBatch):  # type: ignore[misc]
         self._settled(self.future)
 
 
-class Answer:
+class ProduceAnswer:
     """The answer to a Produce request, as aiokafka's handler of errors expects it.
 
     `topics`: of each topic its partitions: number, error, first offset, append time, first offset of the partition.
@@ -75,7 +75,7 @@ class Answer:
         self.topics = topics
 
     @classmethod
-    def decode(cls, data: BytesIO) -> Answer:
+    def decode(cls, data: BytesIO) -> ProduceAnswer:
         """Read an answer without its header."""
         raw = data.read()
         (count,) = _INT32.unpack_from(raw, 0)
@@ -93,11 +93,11 @@ class Answer:
         return cls(topics)
 
 
-class Packed:
+class PackedRequest:
     """A Produce request as bytes, in the shape of a request that aiokafka's connection sends."""
 
     __slots__ = ("_body", "correlation_id")
-    RESPONSE_TYPE = Answer
+    RESPONSE_TYPE = ProduceAnswer
 
     def __init__(self, acks: int, timeout_ms: int, batches: Mapping[Place, MessageBatch]) -> None:
         topics: dict[str, list[bytes]] = {}
@@ -112,7 +112,7 @@ class Packed:
         self._body = b"".join(body)
         self.correlation_id = 0
 
-    def prepare(self, _versions: object) -> Packed:
+    def prepare(self, _versions: object) -> PackedRequest:
         """Return itself: the version is known."""
         return self
 
@@ -124,7 +124,7 @@ class Packed:
         """Return the body."""
         return self._body
 
-    def parse_response_header(self, answer: BytesIO) -> Packed:
+    def parse_response_header(self, answer: BytesIO) -> PackedRequest:
         """Read the header of the answer, which is `correlation_id`."""
         (self.correlation_id,) = _INT32.unpack(answer.read(4))
         return self
@@ -223,7 +223,7 @@ class DirectSender(Sender):  # type: ignore[misc]
     def _write(self, connection: Any, batches: dict[Place, Any]) -> asyncio.Future[Any]:
         least, most = connection._versions.get(PRODUCE, (0, 0))  # noqa: SLF001
         if least <= VERSION <= most:
-            request = Packed(self._acks, self._request_timeout_ms, batches)
+            request = PackedRequest(self._acks, self._request_timeout_ms, batches)
         else:
             request = SendProduceReqHandler(self, batches).create_request()
         # It returns a coroutine that waits for the answer with a timer, in place of which is ours.
@@ -292,7 +292,7 @@ class DirectSender(Sender):  # type: ignore[misc]
 
 def _offsets(answer: Any, batches: dict[Place, Any]) -> list[tuple[Any, tuple[int, int, int]]] | None:
     """Return each batch with its offset, time and the partition's first offset; None if not all have succeeded."""
-    if not isinstance(answer, Answer):
+    if not isinstance(answer, ProduceAnswer):
         return None
     found = []
     for topic, partitions in answer.topics:

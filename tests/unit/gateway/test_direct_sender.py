@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageBatch
 from aiokafka.protocol.produce import ProduceRequest_v7, ProduceResponse_v7
 
-from tallystream.streams.gateway.delivery.direct_sender import VERSION, Answer, DirectSender, Packed
+from tallystream.streams.gateway.delivery.direct_sender import VERSION, DirectSender, PackedRequest, ProduceAnswer
 from tallystream.streams.gateway.message import Place
 
 
@@ -29,7 +29,7 @@ async def test_request_equals_that_of_aiokafka() -> None:
             (Place("usage", 11), (b"",)),
         )
     }
-    packed = Packed(-1, 15_000, batches)
+    packed = PackedRequest(-1, 15_000, batches)
     records = {place: batch.get_data_buffer() for place, batch in batches.items()}
     topics = [
         ("usage", [(3, records[Place("usage", 3)]), (11, records[Place("usage", 11)])]),
@@ -39,15 +39,15 @@ async def test_request_equals_that_of_aiokafka() -> None:
     assert packed.encode() == theirs.encode()
     header = theirs.build_request_header(77, "aiokafka-producer-1")
     assert packed.build_request_header(77, "aiokafka-producer-1").encode() == header.encode()
-    assert theirs.API_VERSION == Answer.API_VERSION == VERSION
+    assert theirs.API_VERSION == ProduceAnswer.API_VERSION == VERSION
 
 
 async def test_answer_is_read_as_aiokafka_reads_it() -> None:
     topics = [("usage", [(3, 0, 1 << 40, -1, 0), (11, 6, -1, -1, -1)]), ("wítness", [(0, 0, 7, 1_700_000_000_000, 5)])]
     raw = ProduceResponse_v7(topics, 20).encode()
     header = BytesIO((77).to_bytes(4, "big") + raw)
-    assert Packed(-1, 1, {}).parse_response_header(header).correlation_id == 77
-    assert Answer.decode(header).topics == ProduceResponse_v7.decode(raw).topics == topics
+    assert PackedRequest(-1, 1, {}).parse_response_header(header).correlation_id == 77
+    assert ProduceAnswer.decode(header).topics == ProduceResponse_v7.decode(raw).topics == topics
 
 
 async def test_batch_is_not_taken_before_the_producer_is_started() -> None:
