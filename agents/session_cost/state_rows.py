@@ -34,19 +34,22 @@ Read = Callable[[bytes], bytes | None]
 """Returns the row of a key in the same partition."""
 
 _VERSION = struct.Struct("<Bq")
-_JSON = struct.Struct("<BqI")
+JSON_HEAD = struct.Struct("<BqI")
 """Formats 1, 2, 4 and 6: format, version, length of the JSON; the open ids follow, in 4 and 6 with what was counted."""
+JSON_FORMAT = 4
 _JSON_FORMATS = frozenset((1, 2, 4, 6))
 _COMPACT = struct.Struct("<Bq8s")
 """Formats 3, 5 and 7: format, version, name of the last block; numbers (`leb128`) and the open ids follow it."""
 _BUCKET_FORMAT = 17
+HEAD_PARTS = 3
+"""Parts of a head's key; those of other rows have more."""
 _ALL_3 = (1 << 13) - 1
 """Mask of the sums in a bucket of format 3, which has all 13 that there were."""
 
 
 def is_head(key: bytes) -> bool:
     """Tell a session-hour's head from its other rows. `|` inside the parts of a key is escaped."""
-    return key.count(b"|") == 2
+    return key.count(b"|") == HEAD_PARTS - 1
 
 
 def version_of(raw: bytes) -> int:
@@ -94,7 +97,7 @@ def _inline(state: State) -> bytes:
     ids = state.ids
     corrected = (state.repriced,) if state.repriced >= 0 else ()
     head = orjson.dumps((state.client, state.provider, state.duplicates, ids.floor, ids.newest, buckets, *corrected))
-    return _JSON.pack(6 if corrected else 4, state.version, len(head)) + head + event_ids.pack(ids.open)
+    return JSON_HEAD.pack(6 if corrected else JSON_FORMAT, state.version, len(head)) + head + event_ids.pack(ids.open)
 
 
 def _compact(key: bytes, state: State) -> bytes:
@@ -173,9 +176,9 @@ def public_row(key: bytes, raw: bytes, read: Read) -> bytes:
 
 
 def _json(raw: bytes) -> tuple[Any, int]:
-    _, _, length = _JSON.unpack_from(raw)
-    end = _JSON.size + length
-    return orjson.loads(raw[_JSON.size : end]), end
+    _, _, length = JSON_HEAD.unpack_from(raw)
+    end = JSON_HEAD.size + length
+    return orjson.loads(raw[JSON_HEAD.size : end]), end
 
 
 def _json_buckets(buckets: list[list[Any]]) -> dict[BucketKey, list[int]]:
