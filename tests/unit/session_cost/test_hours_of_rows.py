@@ -9,11 +9,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from tests.support.examples import examples
 from tests.support.session_hours import Shelf
-from tests.unit.session_cost.test_hour_state import Made, fold, made
+from tests.unit.session_cost.test_hour_state import ATTRIBUTIONS, Made, fold, made
 
 from tallystream.agents.session_cost import hours_of_rows, plain_heads, state_rows
 from tallystream.agents.session_cost.hour_state import State
 from tallystream.agents.session_cost.hours import HourSums
+from tallystream.agents.session_cost.parse import Event
 from tallystream.schemas import keys
 from tallystream.schemas.hours import hour_iso
 from tallystream.streams.runtime.fold import Replacement
@@ -47,26 +48,29 @@ def tables(draw: st.DrawFn) -> tuple[list[Replacement], dict[bytes, bytes]]:
         connection, hour = draw(st.sampled_from(("a", "a", "a", "b|%"))), draw(st.sampled_from((0, 0, 0, 1)))
         key = keys.join(connection, f"s{number}") + b"|" + hour_iso(498_000 + hour).encode()
         state, shelf = State(draw(texts), draw(texts)), Shelf()
-        versions = draw(st.lists(st.integers(0, 2**60), min_size=1, max_size=2))
+        usual = draw(st.sampled_from((True, True, True, False)))
+        versions = draw(st.lists(st.integers(0, 2**60), min_size=1, max_size=1 if usual else 2))
         for version in sorted(versions):
             store |= shelf.rows
-            events: list[Made] = draw(st.lists(made(), max_size=draw(st.sampled_from((1, 1, 1, 2, 20)))))
-            odd = draw(texts)
-            fold(state, [((*event[:2], odd, *event[3:]), *rest) for event, *rest in events])  # type: ignore[misc]
+            events: list[Made] = draw(st.lists(made(), min_size=usual, max_size=draw(st.sampled_from((1, 3, 20)))))
+            for (ident, at, _, tier, speed, *counts), cost, attribution, late in events:
+                kind = (draw(texts), None, None) if usual else (draw(texts), tier, speed)
+                event: Event = (ident, at, *kind, *counts)  # type: ignore[assignment]
+                fold(state, [(event, cost, ATTRIBUTIONS[1] if usual else attribution, late)])
             state.version = version
             shelf.put(key, state)
         replaced += [(name, store.get(name), row) for name, row in shelf.rows.items() if store.get(name) != row]
     return draw(st.permutations(replaced)), store
 
 
-@examples(300)
+@examples(150)
 @given(tables())
 def test_same_hours_as_decoded_one_by_one(drawn: tuple[list[Replacement], dict[bytes, bytes]]) -> None:
     replaced, store = drawn
     assert dict(hours_of_rows.derive(3, replaced, store.get)) == one_by_one(3, replaced, store.get)
 
 
-@examples(300)
+@examples(150)
 @given(tables(), st.data())
 def test_damaged_rows_are_read_alike_or_refused(
     drawn: tuple[list[Replacement], dict[bytes, bytes]], data: st.DataObject
