@@ -46,7 +46,7 @@ Entry = tuple[int, bytes]
 class Block(NamedTuple):
     """Packed entries, so many. `before` is the newest event time of all earlier ones, `newest` that of these and those.
 
-    They stay packed, because as objects they would take six times the memory, and few are ever looked at again.
+    They stay packed, because as objects they would take several times the memory, and few are ever looked at again.
     """
 
     name: bytes
