@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import random
 import resource
@@ -36,6 +37,7 @@ from tallystream.agents.session_cost import hour_state, state_rows
 from tallystream.agents.session_cost.agent import SessionCost
 from tallystream.agents.session_cost.metrics import FoldMetrics
 from tallystream.agents.session_cost.parse import parse
+from tallystream.components.worker import GC_THRESHOLD
 from tallystream.schemas import keys
 from tallystream.schemas.hours import hour_iso
 from tallystream.streams.kafka.partitioning import partition_of
@@ -110,6 +112,8 @@ async def fill(kafka: KafkaSettings, topics: Topics, rows: int) -> int:
 
 async def recover(bootstrap: str, directory: Path) -> None:
     """Run as the worker: print seconds, CPU seconds, rows and peak memory."""
+    gc.set_threshold(*GC_THRESHOLD)
+    gc.freeze()
     topics = Topics("bench", PARTITIONS)
     app = App(topics.worker_app, KafkaSettings(bootstrap), datadir=directory, partitions=PARTITIONS)
     fold = SessionCost(topics, Book(), hour_state.Window(7 * 86_400_000), FoldMetrics(CollectorRegistry()))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,14 @@ class LocalDatabase:
         batch.put(key, value)
         self.write(batch)
 
-    def write(self, batch: rocksdict.WriteBatch) -> None:
-        """Write a batch atomically."""
+    def write(self, batch: rocksdict.WriteBatch, *, logged: bool = True) -> None:
+        """Write a batch atomically. A crash may undo batches that are not `logged`, the last ones first.
+
+        That is cheaper by half. Before the next one that is logged everything must be written to files (`flush`), or a
+        crash could leave that one without those before it.
+        """
         try:
-            self._db.write(batch)
+            self._db.write(batch, None if logged else _unlogged())
         except Exception as exc:
             raise self._told(exc) from exc
 
@@ -120,10 +125,10 @@ class LocalDatabase:
         except Exception as exc:
             raise self._told(exc) from exc
 
-    def flush(self) -> None:
-        """Write everything to sorted files."""
+    def flush(self, *, wait: bool = True) -> None:
+        """Write everything to sorted files; without `wait` only begin to."""
         try:
-            self._db.flush()
+            self._db.flush(wait)
         except Exception as exc:
             raise self._told(exc) from exc
 
@@ -134,6 +139,13 @@ class LocalDatabase:
         except Exception as exc:
             if not self._failed:
                 raise self._told(exc) from exc
+
+
+@cache
+def _unlogged() -> rocksdict.WriteOptions:
+    options = rocksdict.WriteOptions()
+    options.disable_wal = True  # type: ignore[method-assign, assignment]  # rocksdict's stub calls it a method
+    return options
 
 
 def _corrupt(exc: Exception) -> bool:

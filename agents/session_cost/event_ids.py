@@ -34,6 +34,8 @@ FORMAT_IDS, FORMAT = 16, 18
 """First byte of a block's row: ids alone, as older versions wrote them, or with what was counted."""
 _ROW = struct.Struct("<Bq8sqq")
 """Format, version (0: what a block holds never changes), the block before, `before`, `newest`; the entries follow."""
+_CONTENTS = 9
+"""Where what is hashed begins in a row."""
 _ID = 8
 _PLAIN = _ID + len(UNKNOWN)
 
@@ -42,74 +44,80 @@ Entry = tuple[int, bytes]
 
 
 class Block(NamedTuple):
-    """Entries. `before` is the newest event time of all earlier ones, `newest` that of these and those."""
+    """Packed entries, so many. `before` is the newest event time of all earlier ones, `newest` that of these and those.
+
+    They stay packed, because as objects they would take several times the memory, and few are ever looked at again.
+    """
 
     name: bytes
     previous: bytes
     before: int
     newest: int
-    entries: tuple[Entry, ...]
+    size: int
+    entries: bytes
 
 
 class EventIds:
     """The event ids that a state remembers. `seen` are all of them, `floor` is -1 until something is forgotten."""
 
-    __slots__ = ("_open_bytes", "blocks", "floor", "forgotten", "fresh", "full", "newest", "open", "seen")
+    __slots__ = ("blocks", "floor", "forgotten", "fresh", "full", "newest", "open", "opened", "seen")
 
     def __init__(self) -> None:
         self.seen: dict[int, bytes] = {}
-        self.open: list[Entry] = []
-        """The ids that are not in a block yet, in order of arrival."""
-        self._open_bytes = 0
+        self.open = bytearray()
+        """Packed entries that are not in a block yet, in order of arrival."""
+        self.opened = 0
+        """How many they are."""
         self.blocks: list[Block] = []
         self.full = 0
         """Entries in blocks."""
         self.newest = -1
         """Newest event time of all ids ever added."""
         self.floor = -1
-        self.fresh: list[Block] = []
-        """Blocks that have not been written by a group yet."""
+        self.fresh: dict[bytes, bytes] = {}
+        """Rows, by name, of the blocks that have not been written by a group yet."""
         self.forgotten: list[bytes] = []
         """Names of the blocks whose rows are to be removed."""
 
     def add(self, ident: int, at: int, what: bytes = UNKNOWN) -> None:
         """Remember an id that is not in `seen`, or what counts in the place of what did; `at` is the event's time."""
         self.seen[ident] = what
-        self.open.append((ident, what))
-        self._open_bytes += _ID + len(what)
+        self.open += ident.to_bytes(_ID, "little") + what
+        self.opened += 1
         if at > self.newest:
             self.newest = at
-        if self._open_bytes >= SEAL_BYTES:
-            self._seal(self.newest)
+        if len(self.open) >= SEAL_BYTES:
+            self._seal()
 
     def extend(self, idents: Sequence[int], times: Sequence[int]) -> None:
         """Do the same as `add` for ids that are different and not in `seen`, and of which nothing more is known."""
         self.seen.update(dict.fromkeys(idents, UNKNOWN))
         at = 0
         while at < len(idents):
-            end = at + -((self._open_bytes - SEAL_BYTES) // _PLAIN)
+            end = at + -((len(self.open) - SEAL_BYTES) // _PLAIN)
             some = idents[at:end]
-            self.open.extend(zip(some, repeat(UNKNOWN)))
-            self._open_bytes += _PLAIN * len(some)
+            self.open += _plain(len(some)).pack(*some)
+            self.opened += len(some)
             self.newest = max(self.newest, *times[at:end])
-            if self._open_bytes >= SEAL_BYTES:
-                self._seal(self.newest)
+            if len(self.open) >= SEAL_BYTES:
+                self._seal()
             at = end
 
-    def _seal(self, newest: int) -> None:
+    def _seal(self) -> None:
         """Make a block of the open entries, and forget the oldest ones when there are enough."""
         last = self.blocks[-1] if self.blocks else None
         before = self.floor if last is None else last.newest
-        previous, entries = NONE if last is None else last.name, tuple(self.open)
-        block = Block(_name(previous, before, newest, entries), previous, before, newest, entries)
-        self.open, self._open_bytes = [], 0
-        self.blocks.append(block)
-        self.fresh.append(block)
-        self.full += len(entries)
+        previous, newest = NONE if last is None else last.name, self.newest
+        row = _row(previous, before, newest, self.open)
+        name = _name(row)
+        self.blocks.append(Block(name, previous, before, newest, self.opened, row[_ROW.size :]))
+        self.fresh[name] = row
+        self.full += self.opened
+        self.open, self.opened = bytearray(), 0
         while self.full > MAX_IDS:
             oldest = self.blocks.pop(0)
-            self.full -= len(oldest.entries)
-            for ident, what in oldest.entries:
+            self.full -= oldest.size
+            for ident, what in unpack(oldest.entries):
                 if self.seen.get(ident) == what:  # else a later entry has taken its place
                     del self.seen[ident]
             self.floor = oldest.newest
@@ -122,24 +130,29 @@ class EventIds:
         forgotten.
         """
 
-        def changed(entry: Entry) -> Entry:
-            ident, what = entry
+        def changed(entries: bytes) -> bytes:
             # An earlier entry of an id that is in the chain twice is not the valid one.
-            return (ident, counted[ident]) if ident in counted and self.seen[ident] == what else entry
+            return pack(
+                (ident, counted[ident] if ident in counted and self.seen[ident] == what else what)
+                for ident, what in unpack(entries)
+            )
 
         blocks: list[Block] = []
+        now: dict[bytes, bytes] = {}
         for block in self.blocks:
-            entries = tuple(map(changed, block.entries))
+            entries = changed(block.entries)
             previous = blocks[-1].name if blocks else block.previous
-            name = _name(previous, block.before, block.newest, entries)
-            blocks.append(Block(name, previous, block.before, block.newest, entries))
-        before, now = ({block.name: block for block in some} for some in (self.blocks, blocks))
-        written = before.keys() - {block.name for block in self.fresh}
-        self.fresh = [block for name, block in now.items() if name not in written]
+            row = _row(previous, block.before, block.newest, entries)
+            name = _name(row)
+            now[name] = row
+            blocks.append(Block(name, previous, block.before, block.newest, block.size, entries))
+        before = [block.name for block in self.blocks]
+        written = {*before} - self.fresh.keys()
+        self.fresh = {name: row for name, row in now.items() if name not in written}
         gone = [*self.forgotten, *(name for name in before if name in written)]
         self.forgotten = [name for name in gone if name not in now]
         self.blocks = blocks
-        self.reopen([changed(entry) for entry in self.open])
+        self.reopen(changed(bytes(self.open)))
         self.seen.update(counted)
 
     @property
@@ -147,42 +160,44 @@ class EventIds:
         """Return the name of the last full block, NONE without one."""
         return self.blocks[-1].name if self.blocks else NONE
 
-    def reopen(self, entries: Iterable[Entry]) -> None:
+    def reopen(self, entries: bytes) -> None:
         """Take the open entries of a state that was put away."""
-        self.open = list(entries)
-        self._open_bytes = sum(_ID + len(what) for _, what in self.open)
-        self.seen.update(self.open)
+        self.open = bytearray(entries)
+        self.opened = self._remember(entries)
+
+    def _remember(self, entries: bytes) -> int:
+        """Note packed entries as seen; return how many they are."""
+        found = [*unpack(entries)]
+        self.seen.update(found)
+        return len(found)
 
     def __iter__(self) -> Iterator[int]:
         """Iterate over the ids in order of arrival."""
-        for block in self.blocks:
-            yield from (ident for ident, _ in block.entries)
-        yield from (ident for ident, _ in self.open)
+        for entries in (*(block.entries for block in self.blocks), bytes(self.open)):
+            yield from (ident for ident, _ in unpack(entries))
 
     def __len__(self) -> int:
         return len(self.seen)
 
 
-def from_chain(
-    last: bytes, newest: int, still_open: Iterable[Entry], read: Callable[[bytes], bytes | None]
-) -> EventIds:
+def from_chain(last: bytes, newest: int, still_open: bytes, read: Callable[[bytes], bytes | None]) -> EventIds:
     """Read the chain of blocks that ends with `last`; `read` returns a block's row by its name."""
     ids = EventIds()
     ids.newest = newest
     name = last
-    blocks: list[Block] = []
+    blocks: list[tuple[Block, list[Entry]]] = []
     while name != NONE and ids.full < MAX_IDS and (raw := read(name)) is not None:
-        block = _load(name, raw)
-        blocks.append(block)
-        ids.full += len(block.entries)
+        block, entries = _load(name, raw)
+        blocks.append((block, entries))
+        ids.full += block.size
         name = block.previous
-    ids.blocks = blocks[::-1]
     if blocks:
-        ids.floor = blocks[-1].before
+        ids.floor = blocks[-1][0].before
     elif last != NONE:
         ids.floor = newest
-    for block in ids.blocks:
-        ids.seen.update(block.entries)
+    for block, entries in reversed(blocks):
+        ids.blocks.append(block)
+        ids.seen.update(entries)
     ids.reopen(still_open)
     return ids
 
@@ -198,39 +213,43 @@ def from_format_1(idents: array[int], newest: list[int], floor: int) -> EventIds
     return ids
 
 
-def dump(block: Block) -> bytes:
-    """Return a block's row."""
-    return _ROW.pack(FORMAT, 0, block.previous, block.before, block.newest) + pack(block.entries)
+def _row(previous: bytes, before: int, newest: int, entries: bytes | bytearray) -> bytes:
+    """Return the row of a block with these contents."""
+    return _ROW.pack(FORMAT, 0, previous, before, newest) + entries
 
 
-def _load(name: bytes, raw: bytes) -> Block:
+def _name(row: bytes) -> bytes:
+    """Return the name of a block: the hash of its contents, which are all of its row but format and version."""
+    return blake2b(row[_CONTENTS:], digest_size=8).digest()
+
+
+def _load(name: bytes, raw: bytes) -> tuple[Block, list[Entry]]:
     form, _, previous, before, newest = _ROW.unpack_from(raw)
-    read = unpack_ids if form == FORMAT_IDS else unpack
-    return Block(name, previous, before, newest, tuple(read(raw[_ROW.size :])))
-
-
-def _name(previous: bytes, before: int, newest: int, entries: tuple[Entry, ...]) -> bytes:
-    return blake2b(struct.pack("<8sqq", previous, before, newest) + pack(entries), digest_size=8).digest()
-
-
-def pack(entries: Sequence[Entry]) -> bytes:
-    """Return the entries one after the other: 8 bytes of the id, little-endian, and what was counted."""
-    if not entries:
-        return b""
-    idents, whats = zip(*entries, strict=True)
-    if whats.count(UNKNOWN) == len(whats):
-        return _plain(len(idents)).pack(*idents)
-    return b"".join([ident.to_bytes(_ID, "little") + what for ident, what in entries])
+    packed = packed_ids(raw[_ROW.size :]) if form == FORMAT_IDS else raw[_ROW.size :]
+    entries = [*unpack(packed)]
+    return Block(name, previous, before, newest, len(entries), packed), entries
 
 
 @lru_cache(64)
 def _plain(count: int) -> struct.Struct:
-    """Return the layout of ids of which nothing more is known: a padding byte is UNKNOWN."""
+    """Return the layout of entries of which nothing more is known: a padding byte is UNKNOWN."""
     return struct.Struct("<" + "Qx" * count)
 
 
-def unpack(raw: bytes) -> Iterator[Entry]:
-    """Yield the entries of `pack`."""
+def pack(entries: Iterable[Entry]) -> bytes:
+    """Return the entries one after the other: 8 bytes of the id, little-endian, and what was counted."""
+    return b"".join([ident.to_bytes(_ID, "little") + what for ident, what in entries])
+
+
+def unpack(raw: bytes) -> Iterable[Entry]:
+    """Return the entries of `pack`."""
+    count = len(raw) // _PLAIN
+    if len(raw) == count * _PLAIN and not any(raw[_ID::_PLAIN]):
+        return zip(_plain(count).unpack(raw), repeat(UNKNOWN))
+    return _unpack(raw)
+
+
+def _unpack(raw: bytes) -> Iterator[Entry]:
     at, end = 0, len(raw)
     while at < end:
         ident = int.from_bytes(raw[at : at + _ID], "little")
@@ -240,9 +259,10 @@ def unpack(raw: bytes) -> Iterator[Entry]:
         yield ident, what
 
 
-def unpack_ids(raw: bytes) -> Iterator[Entry]:
-    """Yield the ids of a row of an older version, of which nothing more is known."""
-    return ((ident, UNKNOWN) for ident in numbers(raw))
+def packed_ids(raw: bytes) -> bytes:
+    """Return the ids of a row of an older version, of which nothing more is known, as entries."""
+    idents = numbers(raw)
+    return _plain(len(idents)).pack(*idents)
 
 
 def numbers(raw: bytes) -> array[int]:

@@ -22,14 +22,12 @@ from typing import Any
 
 import orjson
 
-from tallystream.agents.session_cost import state_rows
 from tallystream.agents.session_cost import sums as s
 from tallystream.agents.session_cost.hour_state import BucketKey, State
 from tallystream.schemas import keys
 from tallystream.schemas.rows import HourCost
 from tallystream.schemas.versions import find_version, supersedes
-from tallystream.streams.runtime.changelog import DERIVED, Row, split_version
-from tallystream.streams.runtime.fold import Replacement
+from tallystream.streams.runtime.changelog import DERIVED, split_version
 
 FORMAT = b"hours/2"
 MAX_AGENTS = 100
@@ -140,17 +138,15 @@ class HourSums:
             if now == then and bucket not in lowered:
                 continue
             before[bucket] = now
-            self._gain(connection, hour, bucket, now if then is None else tuple(map(sub, now, then)), version)
+            gained = now if then is None else tuple(map(sub, now, then))
+            self.gain(connection, hour, bucket[0], bucket[4], gained, version)
 
-    def begin(self, key: bytes, buckets: Mapping[BucketKey, Sequence[int]], version: int) -> None:
-        """Add a session-hour's buckets, of which the partials have nothing yet."""
-        connection, _, hour = keys.split(key)
-        for bucket, sums in buckets.items():
-            self._gain(connection, hour, bucket, sums, version)
-
-    def _gain(self, connection: str, hour: str, bucket: BucketKey, gained: Sequence[int], version: int) -> None:
-        team, agent = _named(bucket[4])
-        partial = self._partial((connection, bucket[0], team, hour))
+    def gain(
+        self, connection: str, hour: str, model: str, attribution: str, gained: Sequence[int], version: int
+    ) -> None:
+        """Add what requests of a model and an attribution have gained up to a version."""
+        team, agent = _named(attribution)
+        partial = self._partial((connection, model, team, hour))
         partial.add(agent, gained)
         partial.version = max(partial.version, version)
 
@@ -179,30 +175,6 @@ class HourSums:
         if len(self._cache) > MAX_CACHE:
             self._cache = dict(dirty)  # the others are in the store: a group follows the other
         return [(store_key(key), partial.dump()) for key, partial in dirty.items()]
-
-
-def derive(p: int, replaced: Sequence[Replacement], read: Read) -> Sequence[Row]:
-    """Return the partials' rows that these replacements of session-hours change.
-
-    A session-hour that is gone has been closed, and its hours with it: they are removed as they are.
-    """
-    hours = HourSums(p, read)
-    now = {key: new for key, _, new in replaced if new is not None}
-
-    def read_now(key: bytes) -> bytes | None:
-        """Rows that a head needs may have come with it."""
-        return now[key] if key in now else read(key)
-
-    for key, old, new in replaced:
-        if new is None or not state_rows.is_head(key):
-            continue
-        buckets, version = state_rows.load_buckets(key, new, read_now), state_rows.version_of(new)
-        if old is None:
-            hours.begin(key, buckets, version)
-        else:
-            then = state_rows.load_buckets(key, old, read_now)
-            hours.replace(key, buckets, {bucket: tuple(sums) for bucket, sums in then.items()}, version)
-    return hours.take_stored()
 
 
 def stored_row(p: int, key: HourKey, read: Read) -> bytes | None:

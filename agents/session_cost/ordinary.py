@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from itertools import chain, compress
+from functools import lru_cache
+from itertools import compress
 from operator import gt, itemgetter
 from typing import Any, NamedTuple
+
+import orjson
 
 from tallystream.agents.pricing.book import Book
 from tallystream.agents.session_cost.counted import UNKNOWN
@@ -21,14 +24,15 @@ from tallystream.agents.session_cost.hour_state import State, open_bucket
 from tallystream.agents.session_cost.known_sessions import KnownSession
 from tallystream.agents.session_cost.parse import MAIN, MAX_TEXT_BYTES, Head, is_id
 from tallystream.schemas.hours import HOUR_NS
-from tallystream.schemas.usage import MAX_EVENT_TOKENS, MAX_EVENTS
+from tallystream.schemas.usage import MAX_EVENT_TOKENS, MAX_EVENTS, TOKEN_COUNTS
 from tallystream.streams.runtime import InputRecord, Partition
 
 _FIELDS = itemgetter(*MAIN)
 _HEX = b"0123456789abcdef"
 _ID_LENGTHS = {16}
 _WIDTH = len(MAIN)
-_INTS = {int}
+_OUTPUT, _REASONING = TOKEN_COUNTS.index("output"), TOKEN_COUNTS.index("reasoning")
+_INPUTS = tuple(index for index in range(len(TOKEN_COUNTS)) if index not in (_OUTPUT, _REASONING))
 
 
 class Columns(NamedTuple):
@@ -36,16 +40,22 @@ class Columns(NamedTuple):
 
     idents: tuple[int, ...]
     times: tuple[int, ...]
+    oldest: int
+    newest: int
+    """First and last of `times`."""
     model: str
     counts: Sequence[tuple[int, ...]]
     """input_uncached, cache_read, cache_write_5m, cache_write_1h, output, reasoning, tool."""
+    totals: list[int]
+    """The sum of each of `counts`."""
 
     def without(self, known: dict[int, bytes]) -> Columns:
-        """Return the events whose ids are not known."""
+        """Return the events whose ids are not known; there must be one."""
         new = [ident not in known for ident in self.idents]
         times = tuple(compress(self.times, new))
         counts = [tuple(compress(column, new)) for column in self.counts]
-        return Columns(tuple(compress(self.idents, new)), times, self.model, counts)
+        idents = tuple(compress(self.idents, new))
+        return Columns(idents, times, min(times), max(times), self.model, counts, [*map(sum, counts)])
 
 
 def columns(raw: Any) -> Columns | None:
@@ -54,20 +64,27 @@ def columns(raw: Any) -> Columns | None:
         if {*map(len, raw)} != {_WIDTH}:
             return None
         names, times, models, *counts = zip(*map(_FIELDS, raw), strict=True)
+        totals = [*map(sum, counts)]
         text = "".join(names)
+        # their JSON shows whether they are whole numbers, and none is negative, faster than looking at each
+        odd = orjson.dumps((times, *counts)).translate(None, b"0123456789,[]")
+        if odd or max(times) >= 2**63 or sum(totals) >= MAX_EVENT_TOKENS:
+            return None
     except (TypeError, KeyError, IndexError):
         return None
     model, size = models[0], len(raw)
     if type(model) is not str or len(model) * 4 > MAX_TEXT_BYTES or models.count(model) != size:
         return None
-    if {*map(len, names)} != _ID_LENGTHS or not text.isascii() or text.encode().translate(None, _HEX):
+    if {*map(len, names)} != _ID_LENGTHS or text.encode().translate(None, _HEX):
         return None
-    numbers = (*times, *chain.from_iterable(counts))
-    if {*map(type, numbers)} != _INTS or min(numbers) < 0 or max(times) >= 2**63:
+    if totals[_REASONING] and any(map(gt, counts[_REASONING], counts[_OUTPUT])):  # it is a part of output
         return None
-    if any(map(gt, counts[5], counts[4])):  # reasoning is a part of output
-        return None
-    return Columns(struct.unpack(f">{size}Q", bytes.fromhex(text)), times, model, counts)
+    return Columns(_idents(size).unpack(bytes.fromhex(text)), times, min(times), max(times), model, counts, totals)
+
+
+@lru_cache(MAX_EVENTS)
+def _idents(count: int) -> struct.Struct:
+    return struct.Struct(f">{count}Q")
 
 
 def apply_all(
@@ -85,30 +102,26 @@ def apply_all(
     if not seen.keys().isdisjoint(events.idents):
         if any(seen.get(ident, UNKNOWN) != UNKNOWN for ident in events.idents):
             return None
-        events = events.without(seen)
-        copies = size - len(events.idents)
+        copies = sum(ident in seen for ident in events.idents)
         if copies == size:
             state.duplicates += copies
             return 0, copies
-    idents, times, model, counts = events
-    if min(times) <= ids.floor:
+        events = events.without(seen)
+    if events.oldest <= ids.floor:
         return None
-    totals = [*map(sum, counts)]
-    if sum(totals) >= MAX_EVENT_TOKENS:
-        return None
-    cost = _price(events, totals, book, provider)
+    cost = _price(events, book, provider)
     if cost is None:
         return None
-    bucket = (model, None, None, book.hash, attribution)
+    bucket = (events.model, None, None, book.hash, attribution)
     sums = state.buckets.get(bucket) or open_bucket(state, bucket)
     if sums is None:
         return None
-    ids.extend(idents, times)
+    ids.extend(events.idents, events.times)
     state.duplicates += copies
     size -= copies
     sums[0] += size  # in the order of agents.sums
     index = 1
-    for total in totals:
+    for total in events.totals:
         if total:
             sums[index] += total
         index += 1
@@ -118,20 +131,19 @@ def apply_all(
     return size, copies
 
 
-def _price(events: Columns, totals: list[int], book: Book, provider: str) -> int | None:
+def _price(events: Columns, book: Book, provider: str) -> int | None:
     """Return the cost of all, pico-dollars; None when one has no price, or they are not priced alike."""
-    times = events.times
-    flat = book.flat(provider, events.model, min(times), max(times))
+    flat = book.flat(provider, events.model, events.oldest, events.newest)
     if flat is None:
         return None
-    plain, read, write_5m, write_1h, out, _, tool = totals
+    plain, read, write_5m, write_1h, out, _, tool = events.totals
     (a, b, c, d, e), fee, limit = flat
     # Gemini bills the prompt tokens of its tools as input.
-    if plain + read + write_5m + write_1h + tool <= limit or _largest(events) <= limit:
-        return (plain + tool) * a + read * b + write_5m * c + write_1h * d + out * e + fee * len(times)
+    if plain + read + write_5m + write_1h + tool <= limit or _largest_at_most(events, limit):
+        return (plain + tool) * a + read * b + write_5m * c + write_1h * d + out * e + fee * len(events.times)
     cost = 0
     price, model = book.price, events.model
-    for at, plain, read, write_5m, write_1h, out, _, tool in zip(times, *events.counts, strict=True):
+    for at, plain, read, write_5m, write_1h, out, _, tool in zip(events.times, *events.counts, strict=True):
         one = price(provider, model, None, at, plain + tool, read, write_5m, write_1h, out)
         if one is None:
             return None
@@ -139,10 +151,10 @@ def _price(events: Columns, totals: list[int], book: Book, provider: str) -> int
     return cost
 
 
-def _largest(events: Columns) -> int:
-    """Return the input tokens of the largest request."""
-    plain, read, write_5m, write_1h, _, _, tool = events.counts
-    return max(map(sum, zip(plain, read, write_5m, write_1h, tool, strict=True)))
+def _largest_at_most(events: Columns, limit: int) -> bool:
+    """Tell whether no request has more than `limit` input tokens."""
+    inputs = [events.counts[index] for index in _INPUTS if events.totals[index]]
+    return sum(map(max, inputs)) <= limit or max(map(sum, zip(*inputs, strict=True))) <= limit
 
 
 StateOf = Callable[[Partition, Derived, bytes, Head], State]
@@ -170,8 +182,8 @@ def count(
     if events is None:
         return None
     append_ms, times = record.timestamp, events.times
-    hour, bounds = min(times) // HOUR_NS, derived.bounds(append_ms)
-    if hour < bounds.first_hour or max(times) >= min((hour + 1) * HOUR_NS, bounds.future_ns):
+    hour, bounds = events.oldest // HOUR_NS, derived.bounds(append_ms)
+    if hour < bounds.first_hour or events.newest >= min((hour + 1) * HOUR_NS, bounds.future_ns):
         return None
     key = session.key_of(hour)
     state = state_of(partition, derived, key, session.head)

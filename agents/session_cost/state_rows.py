@@ -34,19 +34,22 @@ Read = Callable[[bytes], bytes | None]
 """Returns the row of a key in the same partition."""
 
 _VERSION = struct.Struct("<Bq")
-_JSON = struct.Struct("<BqI")
+JSON_HEAD = struct.Struct("<BqI")
 """Formats 1, 2, 4 and 6: format, version, length of the JSON; the open ids follow, in 4 and 6 with what was counted."""
+JSON_FORMAT = 4
 _JSON_FORMATS = frozenset((1, 2, 4, 6))
 _COMPACT = struct.Struct("<Bq8s")
 """Formats 3, 5 and 7: format, version, name of the last block; numbers (`leb128`) and the open ids follow it."""
 _BUCKET_FORMAT = 17
+HEAD_PARTS = 3
+"""Parts of a head's key; those of other rows have more."""
 _ALL_3 = (1 << 13) - 1
 """Mask of the sums in a bucket of format 3, which has all 13 that there were."""
 
 
 def is_head(key: bytes) -> bool:
     """Tell a session-hour's head from its other rows. `|` inside the parts of a key is escaped."""
-    return key.count(b"|") == 2
+    return key.count(b"|") == HEAD_PARTS - 1
 
 
 def version_of(raw: bytes) -> int:
@@ -64,9 +67,9 @@ def dump(key: bytes, state: State) -> tuple[list[Row], list[Row]]:
     The caller writes the tombstones behind all heads of the group. What is returned is not returned again.
     """
     ids = state.ids
-    rows: list[Row] = [(_part(key, b"i", block.name), event_ids.dump(block)) for block in ids.fresh]
+    rows: list[Row] = [(_part(key, b"i", name), row) for name, row in ids.fresh.items()]
     gone: list[Row] = [(_part(key, b"i", name), None) for name in ids.forgotten]
-    ids.fresh, ids.forgotten = [], []
+    ids.fresh, ids.forgotten = {}, []
     if ids.blocks:
         for bucket in state.buckets:
             if bucket not in state.names:
@@ -94,7 +97,7 @@ def _inline(state: State) -> bytes:
     ids = state.ids
     corrected = (state.repriced,) if state.repriced >= 0 else ()
     head = orjson.dumps((state.client, state.provider, state.duplicates, ids.floor, ids.newest, buckets, *corrected))
-    return _JSON.pack(6 if corrected else 4, state.version, len(head)) + head + event_ids.pack(ids.open)
+    return JSON_HEAD.pack(6 if corrected else JSON_FORMAT, state.version, len(head)) + head + ids.open
 
 
 def _compact(key: bytes, state: State) -> bytes:
@@ -121,7 +124,7 @@ def _compact(key: bytes, state: State) -> bytes:
                 present.append(number)
             bit <<= 1
         leb128.extend(numbers, (mask, *present))
-    return _COMPACT.pack(7 if corrected else 5, state.version, ids.last) + numbers + event_ids.pack(ids.open)
+    return _COMPACT.pack(7 if corrected else 5, state.version, ids.last) + numbers + ids.open
 
 
 def _start_of(key: bytes) -> int:
@@ -141,20 +144,20 @@ def load(key: bytes, raw: bytes, read: Read) -> State:
     """
     state, idents = _head(key, raw, read)
     form = raw[0]
-    entries = event_ids.unpack_ids if form <= 3 else event_ids.unpack
+    still_open = event_ids.packed_ids(idents) if 1 < form <= 3 else idents
     if form == 1:
         _, _, _, floor, newest, *_ = _json(raw)[0]
         state.ids = event_ids.from_format_1(event_ids.numbers(idents), newest, floor)
     elif form in (2, 4, 6):
         _, _, _, floor, latest, *_ = _json(raw)[0]
-        state.ids = event_ids.from_chain(event_ids.NONE, latest, entries(idents), read)
+        state.ids = event_ids.from_chain(event_ids.NONE, latest, still_open, read)
         state.ids.floor = floor
     else:
         last = _COMPACT.unpack_from(raw)[2]
         _, at = leb128.read(raw, _COMPACT.size)
         newest, _ = leb128.read(raw, at)
         newest_at = newest - 1 if form == 3 else newest + _start_of(key)
-        state.ids = event_ids.from_chain(last, newest_at, entries(idents), lambda name: read(_part(key, b"i", name)))
+        state.ids = event_ids.from_chain(last, newest_at, still_open, lambda name: read(_part(key, b"i", name)))
     state.carried = {bucket: tuple(sums) for bucket, sums in state.buckets.items()}
     state.size = sum(size_of(bucket) for bucket in state.buckets)
     return state
@@ -173,9 +176,9 @@ def public_row(key: bytes, raw: bytes, read: Read) -> bytes:
 
 
 def _json(raw: bytes) -> tuple[Any, int]:
-    _, _, length = _JSON.unpack_from(raw)
-    end = _JSON.size + length
-    return orjson.loads(raw[_JSON.size : end]), end
+    _, _, length = JSON_HEAD.unpack_from(raw)
+    end = JSON_HEAD.size + length
+    return orjson.loads(raw[JSON_HEAD.size : end]), end
 
 
 def _json_buckets(buckets: list[list[Any]]) -> dict[BucketKey, list[int]]:

@@ -180,42 +180,61 @@ def replay(
     before: dict[bytes, bytes | None] = {}
     zombies = unknown = 0
     for key, value in records:
-        if key is None or (value is not None and not _readable(key, value, version)):
-            unknown += 1
-            if key is not None and not reserved(key):
-                hidden.add(key)
+        if key is None or key[:1] == b"\0":
+            if key is None or (value is not None and not _readable(key, value)):
+                unknown += 1
+            elif not _replay_reserved(key, value, rows, read, hidden):
+                zombies += 1
             continue
+        new = -1
+        if value is not None:
+            try:
+                new = version(value)
+            except Exception:  # noqa: BLE001 - whatever a table's reading of foreign bytes raises
+                unknown += 1
+                hidden.add(key)
+                continue
         old = rows[key] if key in rows else read(key)
-        if reserved(key):
-            if value is not None and old is not None:
-                if key == WATERMARK:
-                    if Watermark.decode(value) < Watermark.decode(old):
-                        zombies += 1
-                        hidden.add(key)
-                        continue
-                    hidden.discard(key)
-                elif key == POSITION and Position.decode(value).generation < Position.decode(old).generation:
-                    zombies += 1
-                    continue
-        elif value is not None and old is not None and version(old) > version(value):
+        if old is not None and value is not None and version(old) > new:
             zombies += 1
             hidden.add(key)
             continue
-        else:
+        if hidden:
             hidden.discard(key)
-            before.setdefault(key, old)
+        if key not in before:
+            before[key] = old
         rows[key] = value
     return Replayed(rows, [(key, old, rows[key]) for key, old in before.items()], zombies, unknown)
 
 
-def _readable(key: bytes, value: bytes, version: Callable[[bytes], int]) -> bool:
+def _replay_reserved(
+    key: bytes,
+    value: bytes | None,
+    rows: dict[bytes, bytes | None],
+    read: Callable[[bytes], bytes | None],
+    hidden: set[bytes],
+) -> bool:
+    """Apply a record of a reserved key to `rows`; return whether it is valid, and not one of a replaced worker."""
+    old = rows[key] if key in rows else read(key)
+    if value is not None and old is not None:
+        if key == WATERMARK:
+            if Watermark.decode(value) < Watermark.decode(old):
+                hidden.add(key)
+                return False
+            hidden.discard(key)
+        elif key == POSITION and Position.decode(value).generation < Position.decode(old).generation:
+            return False
+    rows[key] = value
+    return True
+
+
+def _readable(key: bytes, value: bytes) -> bool:
+    """Tell whether the value of a reserved key can be read."""
     try:
         if key == POSITION:
             Position.decode(value)
         elif key == WATERMARK:
             Watermark.decode(value)
-        elif not reserved(key):
-            version(value)
-    except Exception:  # noqa: BLE001 - whatever a table's reading of foreign bytes raises
+    except ValueError:
         return False
     return True

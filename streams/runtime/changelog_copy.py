@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import structlog
 from aiokafka.structs import TopicPartition
@@ -29,8 +30,18 @@ from tallystream.streams.runtime.progress import Counters, FoldActivity
 from tallystream.streams.runtime.store import RowStore
 
 _log = structlog.get_logger()
+MAX_REPLAYED = 4_000
+"""Changelog records replayed in one turn of the event loop, 20 ms; probes are answered in between."""
+ABREAST = 4
+"""Partitions that are read at a time."""
+FETCH_BYTES = 2 << 20
+"""Bytes of one partition in one fetch."""
 MAX_RECORDS = 1_000
-"""Changelog records replayed, or rows examined, in one turn of the event loop; probes are answered in between."""
+"""Rows examined in one turn of the event loop."""
+MANY = 5_000
+"""Records of a partition from which on they are written without RocksDB's log. A crash meanwhile leaves an older state
+of the copy, which is read on from there; the log would take a third of the time, and only saves the last few records.
+"""
 TAIL_BYTES = 1 << 16
 """Bytes of one partition in one fetch, where only a single record of each is wanted.
 
@@ -39,6 +50,32 @@ answer for one partition at a time, and twelve partitions took a second.
 """
 PATIENCE = 60.0
 """Seconds without a record after which reading is given up."""
+_KEY, _VALUE = attrgetter("key"), attrgetter("value")
+
+
+class Unseen:
+    """Tells of most keys that have not come yet that they have not, so that an empty store is not asked for each.
+
+    A byte for each value that a key's hash may have in so many bits: a key with another one's is looked up for nothing.
+    """
+
+    def __init__(self, records: int) -> None:
+        size = 1 << min(22, (8 * records).bit_length())
+        self._slots = bytearray(size)
+        self._mask = size - 1
+
+    def reading(self, read: Callable[[bytes], bytes | None]) -> Callable[[bytes], bytes | None]:
+        """Return what reads like `read`, which has nothing that it was not asked for."""
+        slots, mask = self._slots, self._mask
+
+        def found(key: bytes) -> bytes | None:
+            slot = hash(key) & mask
+            if slots[slot]:
+                return read(key)
+            slots[slot] = 1
+            return None
+
+        return found
 
 
 @dataclass(frozen=True)
@@ -110,20 +147,26 @@ class ChangelogCopy:
     ) -> bool:
         if left:
             reader.assign(left)
+        many = {log for log, start in left.items() if ends[log] - start >= MANY}
+        unseen = {log: Unseen(ends[log]) for log in many if self.store.changelog_offset(log.partition) < 0}
         deadline = self.host.monotonic() + PATIENCE
         while left:
-            got = await reader.poll(list(left), MAX_RECORDS)
+            # Few at a time, so that few have rows in memory; while one is fetched, the others are read. Where these
+            # have nothing, others may have.
+            some = list(left)[:ABREAST]
+            got = await reader.poll(some, MAX_REPLAYED) or await reader.poll(list(left), MAX_REPLAYED)
             if not current():
                 return False
             for log, records in got.items():
                 began = self.host.monotonic()
-                self._replay(log.partition, records)
+                self._replay(log.partition, records, log in many, unseen.get(log))
                 await asyncio.sleep(self.rest * (self.host.monotonic() - began))
                 if not current():
                     return False
             for log in list(left):
                 if await reader.position(log) >= ends[log]:
                     del left[log]
+                    self.store.flush(log.partition, wait=False)
             if got:
                 deadline = self.host.monotonic() + PATIENCE
                 self.activity.moved()
@@ -131,6 +174,8 @@ class ChangelogCopy:
                 raise TimeoutError(f"no records from {', '.join(f'{log.topic}-{log.partition}' for log in left)}")
             if not current():
                 return False
+        for log in many:
+            self.store.flush(log.partition)
         return True
 
     def _starts(
@@ -188,21 +233,25 @@ class ChangelogCopy:
             self.store.write(p, [(key, None) for key in chunk if key != EMPTYING], -1)
         self.store.write(p, [(EMPTYING, None), (DERIVED_FORMAT, self.fold.derived_format or None)], -1)
 
-    def _replay(self, p: int, records: Sequence[InputRecord]) -> None:
+    def _replay(self, p: int, records: Sequence[InputRecord], many: bool, unseen: Unseen | None) -> None:
         known = self.hidden(p)
-        hidden = set(known)
+        hidden, store = set(known), self.store
+
+        def read(key: bytes) -> bytes | None:
+            return store.read(p, key)
+
         replayed = replay(
-            ((record.key, record.value) for record in records),
-            lambda key: self.store.read(p, key),
+            zip(map(_KEY, records), map(_VALUE, records), strict=True),
+            read if unseen is None else unseen.reading(read),
             self.fold.version,
             hidden,
         )
-        derived = self.fold.derive(p, replayed.replaced, lambda key: self.store.read(p, key))
+        derived = self.fold.derive(p, replayed.replaced, read)
         last = records[-1]
         rows = [*replayed.rows.items(), *derived, (TAIL, tail_of(last.offset, last.key, last.value))]
         if hidden != known:
             rows.append((HIDDEN, hidden_row(hidden)))
-        self.store.write(p, rows, last.offset)
+        store.write(p, rows, last.offset, logged=not many)
         self.counters.recovered += len(records)
         self.counters.zombie_records += replayed.zombies
         self.counters.unknown_records += replayed.unknown

@@ -9,7 +9,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from tallystream.streams.runtime.changelog import POSITION, SOURCE_ID, WATERMARK, Position, Watermark
-from tallystream.streams.runtime.changelog_copy import PATIENCE, TAIL_BYTES, ChangelogCopy
+from tallystream.streams.runtime.changelog_copy import FETCH_BYTES, PATIENCE, TAIL_BYTES, ChangelogCopy
 from tallystream.streams.runtime.fold import Loss
 from tallystream.streams.runtime.host import Reader
 from tallystream.streams.runtime.source_check import check_offset, find_other, recreated
@@ -71,7 +71,8 @@ class Recovery:
         logs = [TopicPartition(copy.changelog, p) for p in partitions]
         sources = [TopicPartition(self.source, p) for p in partitions]
         public = [TopicPartition(topic, p) for p in partitions for topic in copy.fold.owned_topics]
-        async with copy.host.reader() as reader, copy.host.reader(fetch_bytes=TAIL_BYTES) as tails:
+        open_reader = copy.host.reader
+        async with open_reader(fetch_bytes=FETCH_BYTES) as reader, open_reader(fetch_bytes=TAIL_BYTES) as tails:
             every = [*logs, *sources, *public]
             ends, begins = await reader.ends(every), await reader.begins(every)
             if not await copy.catch_up(reader, tails, logs, begins, ends, current):

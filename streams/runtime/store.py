@@ -36,8 +36,16 @@ class RowStore(Protocol):
         """Return the offset of the last changelog record in the store, -1 when it is empty."""
         ...
 
-    def write(self, p: int, rows: Iterable[Row], offset: int) -> None:
-        """Write rows (None deletes) and the changelog offset, in one step."""
+    def write(self, p: int, rows: Iterable[Row], offset: int, *, logged: bool = True) -> None:
+        """Write rows (None deletes) and the changelog offset, in one step.
+
+        What is not `logged` is cheaper, and a crash may undo it as long as `flush` or a write that is logged has not
+        followed.
+        """
+        ...
+
+    def flush(self, p: int, *, wait: bool = True) -> None:
+        """Make all that was written survive a crash of the process; without `wait` only begin to."""
         ...
 
     def drop(self, p: int) -> None:
@@ -73,7 +81,7 @@ class MemoryStore:
         """Return the offset of the last changelog record in the store, -1 when it is empty."""
         return self._offsets.get(p, -1)
 
-    def write(self, p: int, rows: Iterable[Row], offset: int) -> None:
+    def write(self, p: int, rows: Iterable[Row], offset: int, *, logged: bool = True) -> None:  # noqa: ARG002
         """Write rows (None deletes) and the changelog offset."""
         kept = self._rows[p]
         for key, value in rows:
@@ -82,6 +90,9 @@ class MemoryStore:
             else:
                 kept[key] = value
         self._offsets[p] = offset
+
+    def flush(self, p: int, *, wait: bool = True) -> None:
+        """Do nothing: no process keeps rows in memory across a crash."""
 
     def drop(self, p: int) -> None:
         """Forget a partition."""

@@ -62,7 +62,14 @@ class RocksRows(faust_rocksdb.Store):
     `_open_for_partition`, and on `Store.on_rebalance`, which closes the databases of revoked partitions.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._unlogged: set[int] = set()
+        """Partitions whose last writes are not logged."""
+
     def _open_for_partition(self, partition: int) -> LocalDatabase:
+        self._unlogged.discard(partition)  # closing a database has written them to files
+
         def removed(why: str) -> None:
             log.warning("damaged_store_rebuilt_from_changelog", partition=partition, error=why)
 
@@ -107,8 +114,11 @@ class RocksRows(faust_rocksdb.Store):
         raw = self.read(p, self.offset_key)
         return -1 if raw is None else int(raw)
 
-    def write(self, p: int, rows: Iterable[Row], offset: int) -> None:
-        """Write rows (None deletes) and the changelog offset, in one RocksDB write batch."""
+    def write(self, p: int, rows: Iterable[Row], offset: int, *, logged: bool = True) -> None:
+        """Write rows (None deletes) and the changelog offset, in one RocksDB write batch.
+
+        A write that is logged comes after everything before it is in files: otherwise a crash could leave it alone.
+        """
         batch = rocksdict.WriteBatch(raw_mode=True)
         for key, value in rows:
             if value is None:
@@ -116,7 +126,19 @@ class RocksRows(faust_rocksdb.Store):
             else:
                 batch.put(key, value)
         batch.put(self.offset_key, b"%d" % offset)
-        self._db_for_partition(p).write(batch)
+        database = self._db_for_partition(p)
+        if logged:
+            self.flush(p)
+        else:
+            self._unlogged.add(p)
+        database.write(batch, logged=logged)
+
+    def flush(self, p: int, *, wait: bool = True) -> None:
+        """Write what is not logged to files; without `wait` RocksDB's threads do that meanwhile."""
+        if p in self._unlogged:
+            self._db_for_partition(p).flush(wait=wait)
+            if wait:
+                self._unlogged.discard(p)
 
     def drop(self, p: int) -> None:
         """Keep the files: `on_rebalance` of Faust's store closes them."""

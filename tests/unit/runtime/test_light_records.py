@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,22 +40,30 @@ def shown(records: list[Any]) -> list[tuple[Any, ...]]:
 def test_same_records_from_any_offset(offset: int) -> None:
     raw = bytes(batch(10, 9) + batch(22, 4))
     theirs, ours = fetched(raw, offset), LightRecords(fetched(raw, offset))
-    assert shown(list(ours)) == shown(list(theirs))
+    taken, done = ours.take()
+    assert done
+    assert shown(taken) == shown(list(theirs))
     assert ours.next_fetch_offset == theirs.next_fetch_offset
 
 
-def test_reading_goes_on_where_it_was_interrupted() -> None:
-    ours = LightRecords(fetched(bytes(batch(10, 9)), 10))
-    first = list(islice(ours, 4))
-    assert ours.next_fetch_offset == 14
-    assert shown([*first, *ours]) == shown(list(fetched(bytes(batch(10, 9)), 10)))
+@pytest.mark.parametrize("limit", [1, 4, 9, 10, 13, 14])
+def test_reading_goes_on_where_it_was_interrupted(limit: int) -> None:
+    raw = bytes(batch(10, 9) + batch(22, 4))
+    ours, taken, done = LightRecords(fetched(raw, 11)), [], False
+    while not done:
+        some, done = ours.take(limit)
+        assert len(some) == limit or done
+        taken += some
+        assert not some or some[-1].offset < ours.next_fetch_offset <= some[-1].offset + 4
+    assert shown(taken) == shown(list(fetched(raw, 11)))
+    assert ours.next_fetch_offset == 26
 
 
 def test_corrupt_batch_is_refused() -> None:
     raw = batch(10, 9)
     raw[-1] ^= 1
     with pytest.raises(CorruptRecordException):
-        list(LightRecords(fetched(bytes(raw), 10)))
+        LightRecords(fetched(bytes(raw), 10)).take()
 
 
 @pytest.mark.parametrize(("isolation", "light"), [(READ_UNCOMMITTED, True), (READ_COMMITTED, False)])
@@ -73,3 +80,23 @@ def test_results_become_light_and_errors_stay() -> None:
     assert isinstance(result._partition_records, LightRecords)
     fetches[TP] = error = object()
     assert fetches[TP] is error
+
+
+def test_fetcher_gets_what_aiokafka_would_have_given_it() -> None:
+    """Also the position, in between and at the end, and nothing once the consumer has sought elsewhere."""
+    raw, asked = bytes(batch(10, 9) + batch(22, 4)), [5, 5, None]
+
+    def read(light: bool) -> list[tuple[Any, ...]]:
+        position = SimpleNamespace(position=10, paused=False)
+        position.consumed_to = lambda offset: setattr(position, "position", offset)
+        assignment = SimpleNamespace(active=True, state_value=lambda _: position)
+        result = FetchResult(TP, assignment=assignment, partition_records=fetched(raw, 10), backoff=0)
+        if light:
+            LightFetches()[TP] = result
+        steps = [(shown(result.getall(limit)), position.position, result.has_more()) for limit in asked]
+        again = FetchResult(TP, assignment=assignment, partition_records=fetched(raw, 10), backoff=0)
+        if light:
+            LightFetches()[TP] = again
+        return [*steps, (again.getall(3), position.position, again.has_more())]
+
+    assert read(light=True) == read(light=False)

@@ -85,12 +85,12 @@ class DyingStore(MemoryStore):
         super().__init__()
         self.left = -1
 
-    def write(self, p: int, rows: Iterable[Row], offset: int) -> None:
+    def write(self, p: int, rows: Iterable[Row], offset: int, *, logged: bool = True) -> None:
         self.left = 1 if offset == -1 and self.left < 0 else self.left
         if self.left == 0:
             raise WorkerCrashedError("killed")
         self.left -= self.left > 0
-        super().write(p, rows, offset)
+        super().write(p, rows, offset, logged=logged)
 
 
 async def test_copy_whose_emptying_was_interrupted_is_made_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

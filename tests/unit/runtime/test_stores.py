@@ -85,6 +85,39 @@ def closed(store: Any) -> Path:
     return path
 
 
+def after_a_kill(store: Any, tmp_path: Path) -> tuple[dict[bytes, bytes], int]:
+    """Return the rows and the offset of partition 0 that a process finds that is started after this one was killed."""
+    (tmp_path / "killed").mkdir(exist_ok=True)
+    path = tmp_path / "killed" / str(len(list((tmp_path / "killed").iterdir())))
+    shutil.copytree(store.partition_path(0), path)
+    database = rocksdict.Rdict(str(path), rocksdict.Options(raw_mode=True))
+    rows: dict[Any, Any] = dict(database.items())
+    database.close()
+    return rows, int(rows.pop(store.offset_key, b"-1"))
+
+
+async def test_kill_undoes_only_the_last_writes_that_are_not_logged(tmp_path: Path) -> None:
+    store = rocks(tmp_path)
+    store.write(0, [(b"a", b"1")], 1)
+    store.write(0, [(b"b", b"2")], 2, logged=False)
+    store.write(0, [(b"a", b"3")], 3, logged=False)
+    states = {1: {b"a": b"1"}, 2: {b"a": b"1", b"b": b"2"}, 3: {b"a": b"3", b"b": b"2"}}
+    rows, offset = after_a_kill(store, tmp_path)
+    assert rows == states[offset], "it is one of the states that there were"
+    store.write(0, [(b"c", b"4")], 4)
+    assert after_a_kill(store, tmp_path) == ({b"a": b"3", b"b": b"2", b"c": b"4"}, 4), "none is missing in between"
+
+
+async def test_flushed_writes_survive_a_kill(tmp_path: Path) -> None:
+    store = rocks(tmp_path)
+    store.write(0, [(b"a", b"1")], 1, logged=False)
+    store.flush(0, wait=False)
+    store.write(0, [(b"b", b"2")], 2, logged=False)
+    store.flush(0, wait=False)
+    store.flush(0)
+    assert after_a_kill(store, tmp_path) == ({b"a": b"1", b"b": b"2"}, 2)
+
+
 @pytest.mark.parametrize("lost", ["CURRENT", "MANIFEST-*", "*.sst"])
 async def test_database_that_lacks_a_file_is_rebuilt(tmp_path: Path, lost: str) -> None:
     store = rocks(tmp_path)

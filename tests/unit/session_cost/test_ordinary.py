@@ -17,12 +17,13 @@ from tallystream.agents.session_cost import ordinary
 from tallystream.agents.session_cost.known_sessions import MAX_KNOWN, KnownSessions
 from tallystream.schemas import keys
 from tallystream.schemas.deadletters import DeadLetter
+from tallystream.schemas.usage import MAX_EVENT_TOKENS
 from tallystream.streams.runtime.changelog import Watermark
 
 HOUR = 3_600_000
 COUNTS = ("input_uncached", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "tool")
 
-NUMBERS = [-1, True, 1.5, "7", None, 2**53, 2**39, 2**40, 300_000, 2**63, 2**64 - 1]
+NUMBERS = [-1, True, 1.5, "7", None, [], [1], 2**53, 2**39, 2**40, 300_000, 2**63, 2**64 - 1]
 
 
 @st.composite
@@ -195,3 +196,23 @@ def test_refused_letter_of_an_ordinary_session_keeps_the_event() -> None:
     assert isinstance(letter, DeadLetter)
     assert letter.record is not None
     assert letter.record["events"] == [event]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("name", ["occurred_at", "input_uncached", "reasoning", "tool"])
+@pytest.mark.parametrize("places", [(0,), (1,), (0, 1)])
+def test_columns_hold_nothing_but_small_whole_numbers(number: Any, name: str, places: tuple[int, ...]) -> None:
+    ident = iter((1, 2))
+    events = [
+        {"event_id": f"{next(ident):016x}", "occurred_at": 7, "model": "m", **dict.fromkeys(COUNTS, 0), "output": 9}
+        for _ in range(2)
+    ]
+    assert ordinary.columns(events) is not None
+    for place in places:
+        events[place][name] = number
+    fits = type(number) is int and number >= 0
+    if fits and name == "occurred_at":
+        fits = number < 2**63
+    elif fits:
+        fits = len(places) * number + 18 < MAX_EVENT_TOKENS and (name != "reasoning" or number <= 9)
+    assert (ordinary.columns(events) is not None) == fits
