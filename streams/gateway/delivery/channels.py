@@ -26,7 +26,7 @@ PRODUCERS = 6
 """More than six gain nothing on a disk that flushes a batch in a millisecond."""
 
 
-class Channel(NamedTuple):
+class ProducerChannel(NamedTuple):
     """One of the producers, and what sends its batches."""
 
     producer: AIOKafkaProducer
@@ -38,7 +38,7 @@ def channel_of(place: Place) -> int:
     return place.partition % PRODUCERS
 
 
-async def open_channels(kafka: KafkaSettings, topics: Iterable[str]) -> tuple[Channel, ...]:
+async def open_channels(kafka: KafkaSettings, topics: Iterable[str]) -> tuple[ProducerChannel, ...]:
     """Start the producers, which then know the leaders of these topics.
 
     Raises:
@@ -46,7 +46,7 @@ async def open_channels(kafka: KafkaSettings, topics: Iterable[str]) -> tuple[Ch
 
     """
     producers = [new_producer(kafka, GATEWAY) for _ in range(PRODUCERS)]
-    channels = tuple(Channel(producer, DirectSender(producer)) for producer in producers)
+    channels = tuple(ProducerChannel(producer, DirectSender(producer)) for producer in producers)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT), asyncio.TaskGroup() as starting:
             for producer in producers:

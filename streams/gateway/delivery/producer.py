@@ -25,7 +25,7 @@ from tallystream.streams.gateway.delivery.ack_timeout import AckTimeout
 from tallystream.streams.gateway.delivery.batch import ProducerBatch
 from tallystream.streams.gateway.delivery.channels import (
     CONNECT_TIMEOUT,
-    Channel,
+    ProducerChannel,
     abandon_all,
     channel_of,
     open_channels,
@@ -64,7 +64,7 @@ class Link:
         self._metrics = metrics
         self._clock = clock
         self._partitions = partition_counts(config.topics)
-        self._channels: tuple[Channel, ...] = ()
+        self._channels: tuple[ProducerChannel, ...] = ()
         self._outstanding: dict[ProducerBatch, None] = {}
         self._late: dict[Place, set[ProducerBatch]] = {}
         self._doubted: dict[int, set[ProducerBatch]] = {}
@@ -279,7 +279,7 @@ class Link:
     async def _pause(self, attempt: int) -> None:
         await asyncio.sleep(BACKOFF.delay(attempt))
 
-    async def _connect(self) -> tuple[Channel, ...]:
+    async def _connect(self) -> tuple[ProducerChannel, ...]:
         """Create missing topics, check the existing ones, and start the producers."""
         topics = self._config.topics
         kafka = self._config.kafka
@@ -289,7 +289,7 @@ class Link:
         await self.met(identity.cluster_id)
         return await open_channels(kafka, self._partitions)
 
-    async def _serve(self, channels: tuple[Channel, ...]) -> None:
+    async def _serve(self, channels: tuple[ProducerChannel, ...]) -> None:
         self._broken = asyncio.Event()
         self._channels = channels
         self._was_connected = True
