@@ -28,7 +28,7 @@ from pathlib import Path
 
 import uvloop
 from aiokafka.admin import NewTopic
-from benchmarks.collector import PATH, TOPIC, Collector
+from benchmarks.collector import PATH, TOPIC, VERSION, Collector
 from benchmarks.normalise import bodies
 from benchmarks.report import publish
 from tests.support.compiled import compiled_copy, paths
@@ -278,7 +278,7 @@ def conditions(repeats: int, seconds: float) -> str:
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} CPUs"
         f" ({model.partition(': ')[2] or platform.machine()}); median of {repeats} turns of {seconds:.0f} s each."
-        " In brackets: our figure divided by the Collector's ({VERSION})."
+        f" In brackets: our figure divided by the Collector's ({VERSION})."
     )
 
 
