@@ -54,10 +54,7 @@ cdef class UsualLogs:
     cdef Py_ssize_t _list(self, Py_ssize_t at, int kind, int depth) except? -1
 
     @cython.locals(begin=Py_ssize_t)
-    cdef Py_ssize_t _resource_logs(self, Py_ssize_t at) except? -1
-
-    @cython.locals(begin=Py_ssize_t)
-    cdef Py_ssize_t _scope_logs(self, Py_ssize_t at) except? -1
+    cdef Py_ssize_t _group(self, Py_ssize_t at, int kind) except? -1
 
     cdef Py_ssize_t _described(self, Py_ssize_t at) except? -1
     cdef Py_ssize_t _schema(self, Py_ssize_t at) except? -1

@@ -138,10 +138,8 @@ class UsualLogs:
                 at = self._pair(at)
             elif kind == _RECORD:
                 at = self._log_record(at)
-            elif kind == _SCOPE:
-                at = self._scope_logs(at)
-            elif kind == _RESOURCE:
-                at = self._resource_logs(at)
+            elif kind in (_RESOURCE, _SCOPE):
+                at = self._group(at, kind)
             else:
                 at = self._value(at, depth)
             after = self._expect(at, _COMMA)
@@ -151,32 +149,23 @@ class UsualLogs:
             at = after
         return -1
 
-    def _resource_logs(self, at: int) -> int:
-        """Read a ResourceLogs: its resource, its scopes and its schema, in this order."""
+    def _group(self, at: int, kind: int) -> int:
+        """Read a ResourceLogs or a ScopeLogs: what describes it, what it holds and its schema, in this order."""
         self._tally.frame()
-        self._resource = NOWHERE
         at = self._expect(at, _OPEN)
         self._objects += 1
-        begin = self._name(at, b"resource")
+        place = NOWHERE
+        begin = self._name(at, b"resource" if kind == _RESOURCE else b"scope")
         if begin >= 0:
             at = self._described(begin)
-            self._resource = ByteRange(begin, at)
+            place = ByteRange(begin, at)
             at = self._expect(at, _COMMA)
-        at = self._list(self._name(at, b"scopeLogs"), _SCOPE, 0)
-        return self._expect(self._schema(at), _CLOSE)
-
-    def _scope_logs(self, at: int) -> int:
-        """Read a ScopeLogs: its scope, its records and its schema, in this order."""
-        self._tally.frame()
-        self._scope = NOWHERE
-        at = self._expect(at, _OPEN)
-        self._objects += 1
-        begin = self._name(at, b"scope")
-        if begin >= 0:
-            at = self._described(begin)
-            self._scope = ByteRange(begin, at)
-            at = self._expect(at, _COMMA)
-        at = self._list(self._name(at, b"logRecords"), _RECORD, 0)
+        if kind == _RESOURCE:
+            self._resource = place
+            at = self._list(self._name(at, b"scopeLogs"), _SCOPE, 0)
+        else:
+            self._scope = place
+            at = self._list(self._name(at, b"logRecords"), _RECORD, 0)
         return self._expect(self._schema(at), _CLOSE)
 
     def _described(self, at: int) -> int:

@@ -166,10 +166,16 @@ class Acceptance:
     ) -> Accepted:
         limit = self.limit(destination)
         try:
-            processed = self._process_now(body, encoding, signal, destination, limit, lease)
-            if processed is None:
-                processed = await self._process(body, encoding, signal, destination, limit, lease)
-            size, decoded, built = processed
+            plain = self._light(body, limit)
+            if plain is None:
+                size, decoded, built = await self._process(body, encoding, signal, destination, limit, lease)
+            else:
+                cost = PARSED_COST * len(plain)
+                lease.take(cost)
+                try:
+                    size, decoded, built = self._decode(plain, encoding, signal, destination, body.raw)
+                finally:
+                    lease.give_back(cost)
         except InvalidBodyError as exc:
             detail = f"{exc.message}; {exc.hint}" if exc.hint else exc.message
             await self._undecodable(destination, detail, body.raw)
@@ -191,29 +197,6 @@ class Acceptance:
         self._quotas.dead_letters(destination.key, destination.quota, 1)
         await destination.undecodable(detail, len(raw), digest_of(raw))
         self._metrics.dead_letters.labels(Reason.UNDECODABLE).inc()
-
-    def _process_now(
-        self,
-        body: Body,
-        encoding: Encoding,
-        signal: Signal | None,
-        destination: Destination,
-        limit: int,
-        lease: Lease,
-    ) -> _Processed | None:
-        """Return the messages of a body that needs little work, None for another one."""
-        raw = body.raw
-        if len(raw) > (LIGHT_PACKED if body.coding else LIGHT_BYTES):
-            return None
-        plain = self._light(body, limit)
-        if plain is None:
-            return None
-        cost = PARSED_COST * len(plain)
-        lease.take(cost)
-        try:
-            return self._decode(plain, encoding, signal, destination, raw)
-        finally:
-            lease.give_back(cost)
 
     async def _process(
         self,
@@ -247,8 +230,10 @@ class Acceptance:
 
     @staticmethod
     def _light(body: Body, limit: int) -> bytes | None:
-        """Return a body that can be decoded at once, None when it may need much memory."""
+        """Return a body that can be decoded at once, None when it may need much work or memory."""
         plain = body.raw
+        if len(plain) > (LIGHT_PACKED if body.coding else LIGHT_BYTES):
+            return None
         if body.coding:
             try:
                 plain = decompress(plain, body.coding, min(limit, LIGHT_BYTES))

@@ -2,8 +2,7 @@
 
 A broker answers the requests of one connection one after the other, and writes the batches of a request one after the
 other: on a single broker, where each is flushed to disk before it is acknowledged, a round of twelve partitions takes
-twelve flushes. So there are several producers, each with a part of the partitions and a connection of its own, and the
-disk flushes their batches together.
+twelve flushes. The disk flushes the batches of several connections together.
 """
 
 from __future__ import annotations
