@@ -1,6 +1,6 @@
 """What a request costs the gateway, beside the OpenTelemetry Collector on the same Kafka and the same bodies.
 
-    python -m benchmarks.gateway [--collector PATH] [--compiled] [--repeats 5] [--seconds 4] [--report PATH]
+    python -m benchmarks.gateway [--collector PATH] [--compiled] [--repeats 5] [--seconds 3] [--report PATH]
 
 Both answer when all in-sync replicas have the records. The Collector writes every record, the gateway the usage it
 finds, after authentication, limits and attribution. For each kind of body and load the servers take turns, each in a
@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import gzip
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -23,14 +22,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import uvloop
 from aiokafka.admin import NewTopic
 from benchmarks.collector import PATH, TOPIC, VERSION, Collector
 from benchmarks.normalise import bodies
-from benchmarks.report import publish
+from benchmarks.report import machine, publish
 from tests.support.compiled import compiled_copy, paths
 from tests.support.gateway import GatewayProcess, connection, logs_path, percentile, write
 from tests.support.open_kafka import OpenKafka
@@ -231,7 +229,7 @@ def row(name: str, ours: Sample, theirs: Sample | None) -> str:
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--collector", type=Path)
     parser.add_argument("--compiled", action="store_true")
@@ -274,10 +272,8 @@ def main() -> None:
 
 def conditions(repeats: int, seconds: float) -> str:
     """Return a line that says when and where this was measured."""
-    model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
     return (
-        f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} CPUs"
-        f" ({model.partition(': ')[2] or platform.machine()}); median of {repeats} turns of {seconds:.0f} s each."
+        f"{machine()}; median of {repeats} turns of {seconds:.0f} s each."
         f" In brackets: our figure divided by the Collector's ({VERSION})."
     )
 

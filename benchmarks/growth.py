@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import platform
 import statistics
 import tempfile
 import time
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 
 import uvloop
 from benchmarks.handler import requests, serving
-from benchmarks.report import replace_section
+from benchmarks.report import machine, replace_section
 from tests.support.gateway import connection, logs_path
 
 from tallystream.schemas.otlp import Encoding
@@ -67,9 +64,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         found = uvloop.run(measure(given.connections, Path(directory)))
     first = found[given.connections[0]]
-    about = f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} CPUs"
     lines = [
-        f"{about}, median of {TURNS} turns of {REQUESTS:,} requests with 24 records.",
+        f"{machine()}; median of {TURNS} turns of {REQUESTS:,} requests with 24 records.",
         "",
         "| connections | CPU us a request | to the first |",
         "|---:|---:|---:|",

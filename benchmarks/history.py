@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import contextlib
 import os
-import platform
 import random
 import signal
 import statistics
@@ -22,7 +21,6 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
@@ -31,7 +29,7 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from benchmarks import recovery
 from benchmarks.gateway import cpu_of, peak_of, rss_of
-from benchmarks.report import replace_section
+from benchmarks.report import machine, replace_section
 from tests.support.open_kafka import OpenKafka
 
 from tallystream.schemas import keys
@@ -246,8 +244,8 @@ def table(figures: dict[str, dict[str, float]], rows: int, turns: int) -> str:
         return f"| {title} | {few[key]:{spec}} {unit} | {many[key]:{spec}} {unit} |"
 
     setting = (
-        f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} CPUs (load average"
-        f" {os.getloadavg()[0]:.1f}), median of {turns} turns of {SECONDS} s with {RATE} messages a second."
+        f"{machine()}, load average"
+        f" {os.getloadavg()[0]:.1f}; median of {turns} turns of {SECONDS} s with {RATE} messages a second."
     )
     lines = [
         setting,

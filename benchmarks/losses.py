@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import contextlib
 import os
-import platform
 import re
 import signal
 import sys
@@ -23,7 +22,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -32,7 +30,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from benchmarks.collector import PATH, TOPIC, VERSION, Collector
 from benchmarks.gateway import prepare, read_answer
 from benchmarks.normalise import bodies
-from benchmarks.report import publish
+from benchmarks.report import machine, publish
 from tests.support.gateway import GatewayProcess, logs_path
 from tests.support.open_kafka import OpenKafka
 from tests.support.waiting import eventually
@@ -208,8 +206,7 @@ def main() -> None:
                 lines.append(f"| {name}: {case} | {measured(server, broker, given.seconds, away=away)} |")
                 print(lines[-1], file=sys.stderr, flush=True)
     text = "\n".join(lines)
-    versions = f"Python {platform.python_version()}, Collector {VERSION}"
-    publish(given.report, "losses", f"{datetime.now(UTC):%Y-%m-%d}, {versions}, {CLIENTS} connections.", text)
+    publish(given.report, "losses", f"{machine()}; Collector {VERSION}, {CLIENTS} connections.", text)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import uvloop
 from benchmarks.gateway import CLIENTS, Load, read_answer, requests_of
-from benchmarks.report import replace_section
+from benchmarks.report import machine, publish
 from tests.support.gateway import INGEST_ID, GatewayProcess, connection, logs_path, percentile, write
 from tests.support.open_kafka import OpenKafka
 from tests.support.waiting import eventually
@@ -169,9 +169,8 @@ def main() -> None:
             lines.append(f"| {named} | {turns.ratio(1):.1f} | {turns.ratio(0):.1f} | {rates} |")
             print(lines[-1], turns.quiet, turns.flooded, file=sys.stderr, flush=True)
     text = "\n".join(lines)
-    print(text)
-    if args.report:
-        replace_section(args.report, "neighbours", f"{text}\n")
+    note = f"{machine()}; median of {args.repeats} turns of {args.seconds:.0f} s each."
+    publish(args.report, "neighbours", note, text)
 
 
 if __name__ == "__main__":

@@ -20,14 +20,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 import uvloop
 from aiokafka import AIOKafkaProducer
-from benchmarks.report import publish
+from benchmarks.report import machine, publish
 from prometheus_client import CollectorRegistry
 from tests.support.compiled import compiled_copy, paths
 from tests.support.open_kafka import OpenKafka
@@ -49,6 +48,7 @@ from tallystream.streams.runtime.faust_backend import App, FoldTable, run
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTITIONS = 12
+TURNS = 5
 SOURCE = 0
 """Offset up to which `usage` is counted; the topic is empty, and only the state is large."""
 
@@ -189,14 +189,14 @@ def main() -> None:
         size = uvloop.run(fill(broker.settings, topics, arguments.rows))
         print(f"changelog of {arguments.rows:,} rows written in {time.monotonic() - began:.0f} s", flush=True)
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in sources}
-        for _ in range(3):
+        for _ in range(TURNS):
             for name, source in sources.items():
                 runs[name].append(measured(broker.bootstrap, Path(scratch) / "store", source))
                 print(name, runs[name][-1], flush=True)
     note = (
         "## Recovery from the changelog alone\n\n"
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, `python -m benchmarks.recovery`, {os.cpu_count()} cores (load"
-        f" average {os.getloadavg()[0]:.1f}: the machine was shared), median of 3 runs, Kafka on the same machine."
+        f"{machine()}, load average {os.getloadavg()[0]:.1f}; `python -m benchmarks.recovery`, median of {TURNS} runs,"
+        " Kafka on the same machine."
     )
     publish(arguments.report, "recovery", note, table(runs, size))
 

@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import re
+from datetime import UTC, datetime
 from pathlib import Path
+
+
+def machine() -> str:
+    """Return when and on what this is measured: the date, the version of Python, and the processors.
+
+    Figures may only be compared with others of the same machine and Python.
+    """
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+    return f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} CPUs ({model})"
 
 
 def publish(page: Path | None, name: str, note: str, text: str) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -22,12 +21,11 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import uvloop
 from benchmarks.gateway import LOADS, WARM_UP, cpu_of, drive, prepare, requests_of
-from benchmarks.report import publish
+from benchmarks.report import machine, publish
 from benchmarks.usage_messages import preload
 from benchmarks.worker import remove
 from tests.support.gateway import GatewayProcess, logs_path, percentile
@@ -142,7 +140,7 @@ def main() -> None:
         lines.append(f"| {name} | {one:{form}} | {two:{form}} | {two / one:.2f}x |")
     text = "\n".join(lines)
     note = (
-        f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} CPUs; median of"
+        f"{machine()}; median of"
         f" {given.repeats} turns: gateways {given.seconds:.0f} s each, workers {given.events:,} events, {PACK} a"
         " message."
     )

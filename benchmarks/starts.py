@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.report import replace_section
+from benchmarks.report import machine, replace_section
 from tests.support.product import Product, product
 
 TURNS = 9
@@ -66,9 +64,8 @@ def main() -> None:
         running.cli("simulate", "--connection", str(made), *fleet, seconds=300)
         running.cli("wait", "--caught-up", seconds=300)
         spent = measure(running)
-    about = f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} CPUs"
     lines = [
-        f"{about} (load average {os.getloadavg()[0]:.1f}), median of {TURNS} runs.",
+        f"{machine()}, load average {os.getloadavg()[0]:.1f}; median of {TURNS} runs.",
         "",
         "| command | seconds | CPU seconds |",
         "|---|---:|---:|",
