@@ -33,6 +33,9 @@ _INHERITED: Final = ("session.id", "conversation.id", "model")
 MAX_TEXT_BYTES: Final = 256
 """Maximum UTF-8 bytes of any text we keep; longer texts are cut, always at the same place."""
 
+_SURELY_SHORT: Final = MAX_TEXT_BYTES // 4
+"""A text of so many characters has at most MAX_TEXT_BYTES."""
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _OUR_NAME: Final = re.compile(r"(?:codex|claude_code|gemini_cli)\.[a-z0-9_.]{1,64}", re.ASCII)
 _PLACEHOLDER: Final = re.compile(
@@ -149,27 +152,32 @@ def known(value: Value) -> str | None:
 def text(value: Value) -> str | None:
     """Return a value as bounded text; None when it is absent, blank or not a text."""
     if type(value) is str:
-        return bounded(value.strip()) or None
+        bare = value.strip()
+        return (bare if len(bare) <= _SURELY_SHORT else bounded(bare)) or None
     return str(value) if type(value) is int else None
 
 
 def bounded(value: str) -> str:
     """Cut text to MAX_TEXT_BYTES of UTF-8, between characters."""
-    if len(value) * 4 <= MAX_TEXT_BYTES:
+    if len(value) <= _SURELY_SHORT:
         return value
     raw = value.encode()
     return value if len(raw) <= MAX_TEXT_BYTES else raw[:MAX_TEXT_BYTES].decode(errors="ignore")
 
 
 def count(record: LogRecord, name: str) -> int:
-    """Return a token count, 0 when it is absent.
+    """Return a record's token count, 0 when it is absent; raises as `counted`."""
+    return counted(record.attributes.get(name), name)
+
+
+def counted(value: Value, name: str) -> int:
+    """Return the token count that an attribute of this name has as its value, 0 when it is absent.
 
     Raises:
         InvalidRecordError: it is negative, 2**53 or more, or not a whole number. A double with a whole value is
             accepted, and so is its text (`12.0`), because some pipelines convert integers to these.
 
     """
-    value = record.attributes.get(name)
     if value is None:
         return 0
     if type(value) is str and len(value) < _SAFE_DIGITS and value.isascii() and value.isdigit():
@@ -190,8 +198,13 @@ def side_count(record: LogRecord, name: str) -> int | None:
     """Return a count that only breaks down another one; None when it is invalid, so that the other count is still
     used.
     """
+    return side_counted(record.attributes.get(name), name)
+
+
+def side_counted(value: Value, name: str) -> int | None:
+    """Return the count that an attribute has as its value, as `side_count` does."""
     try:
-        return count(record, name)
+        return counted(value, name)
     except InvalidRecordError:
         return None
 
@@ -216,6 +229,11 @@ def shown(value: Value) -> str:
 
 
 def occurred_at(record: LogRecord) -> int:
+    """Return the event time in ns; `event.timestamp` is the record's own. See `time_of`."""
+    return time_of(record, None if _possible(record.time_ns) else first(record, "event.timestamp", "event_timestamp"))
+
+
+def time_of(record: LogRecord, stamp: Value) -> int:
     """Return the event time in ns: the record's time, else `event.timestamp`, else the observed time.
 
     Implausible times (see `EARLIEST`) are skipped. When all are implausible, a value that makes sense in another unit
@@ -227,11 +245,12 @@ def occurred_at(record: LogRecord) -> int:
     """
     if _possible(record.time_ns):
         return record.time_ns
-    stamp = first(record, "event.timestamp", "event_timestamp")
-    told = (record.time_ns, _timestamp(stamp), record.observed_ns)
-    for at in told:
-        if _possible(at):
-            return at
+    shown_at = _timestamp(stamp)
+    if _possible(shown_at):
+        return shown_at
+    if _possible(record.observed_ns):
+        return record.observed_ns
+    told = (record.time_ns, shown_at, record.observed_ns)
     for at in told:
         if at and (found := read_time(at)):
             return found

@@ -1,4 +1,8 @@
-"""A record's attributes, in the three forms in which decoders have them."""
+"""A record's attributes, in the three forms in which decoders have them.
+
+Nearly all values in protobuf are texts, and most others integers. `value.string_value or value.int_value` is the
+shortest way to one: of a value of another kind both are empty.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +24,15 @@ class MapAttributes(Attributes):
         """Return the value, or None when it is absent or empty."""
         # the map's [] would add a missing key
         value = self._map.get(name)
-        if value is None:
-            return None
-        # nearly all values are texts, and this is the shortest way to one
-        text: str = value.string_value
-        return text or message_value(value)
+        return None if value is None else value.string_value or value.int_value or message_value(value)
+
+    def values_of(self, names: tuple[str, ...]) -> list[Value]:
+        """Return the values of these names, each as `get` returns it."""
+        get = self._map.get
+        return [
+            None if (value := get(name)) is None else value.string_value or value.int_value or message_value(value)
+            for name in names
+        ]
 
     def names(self) -> Iterable[str]:
         """Return the keys."""
@@ -43,6 +51,11 @@ class PlainAttributes(Attributes):
     def get(self, name: str) -> Value:
         """Return the value, or None when it is absent or empty."""
         return self._values.get(name)
+
+    def values_of(self, names: tuple[str, ...]) -> list[Value]:
+        """Return the values of these names, each as `get` returns it."""
+        get = self._values.get
+        return [get(name) for name in names]
 
     def names(self) -> Iterable[str]:
         """Return the keys."""
@@ -63,6 +76,20 @@ class JsonAttributes(Attributes):
         value = self._values.get(name)
         return None if value is None else self._decode(value)
 
+    def values_of(self, names: tuple[str, ...]) -> list[Value]:
+        """Return the values of these names, each as `get` returns it."""
+        get, decode = self._values.get, self._decode
+        found: list[Value] = []
+        for name in names:
+            value = get(name)
+            if value is None:
+                found.append(None)
+                continue
+            # nearly all values are texts, and this is the shortest way to one
+            told = value.get("stringValue") if type(value) is dict and len(value) == 1 else None
+            found.append(told if type(told) is str and told.isascii() else decode(value))
+        return found
+
     def names(self) -> Iterable[str]:
         """Return the keys."""
         return self._values
@@ -79,5 +106,4 @@ def message_value(value: Any) -> Value:
 
 def message_values(attributes: Any) -> dict[str, Value]:
     """Return protobuf's map of AnyValue messages as a dict of their contents."""
-    # nearly all values are texts, and this is the shortest way to one
-    return {name: value.string_value or message_value(value) for name, value in attributes.items()}
+    return {name: value.string_value or value.int_value or message_value(value) for name, value in attributes.items()}

@@ -69,7 +69,7 @@ def _parsed(
     request: Any, tally: DecodingBudget, hint: RecordHint, *, marked: bool
 ) -> Iterator[LogRecord | BrokenRecord]:
     """Walk a parsed request. `marked`: the hint's mark occurs in the body, so its records must be looked at."""
-    mark, matches = hint.mark, hint.raw.search
+    mark, matches, limits = hint.mark, hint.raw.search, tally.limits
     for resource in request.resources:
         tally.frame()
         described: dict[str, Value] | None = None
@@ -80,12 +80,17 @@ def _parsed(
             tally.record(len(records))
             if not marked:
                 continue
+            name: str | None = None
             for place, raw in enumerate(records, index):
-                if mark in raw and matches(raw):
+                if (at := raw.find(mark)) >= 0 and matches(raw, at):
+                    tally.usage_record()
+                    if name is None:
+                        name = scope.scope.name
                     if described is None:
                         described = message_values(resource.resource.attributes)
-                    tally.usage_record()
-                    yield record(raw, place, scope.scope.name, described, tally.limits)
+                    found = record(raw, place, name, described, limits, hint)
+                    if found is not None:
+                        yield found
 
 
 def _walked(body: bytes, tally: DecodingBudget, hint: RecordHint) -> Iterator[LogRecord | BrokenRecord]:
@@ -106,7 +111,9 @@ def _walked(body: bytes, tally: DecodingBudget, hint: RecordHint) -> Iterator[Lo
         if inside is not scope:
             inside, name = scope, _name(body, scope)
         tally.usage_record()
-        yield record(body[found.start : found.stop], tally.records - 1, name, described, limits)
+        made = record(body[found.start : found.stop], tally.records - 1, name, described, limits, hint)
+        if made is not None:
+            yield made
     if frames.damaged:
         tally.record()
         yield BrokenRecord(tally.records - 1, "a part of the body is not OTLP; it may have been cut off")

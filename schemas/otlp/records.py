@@ -49,14 +49,21 @@ class RecordHint:
     """How to find the records that are worth decoding; those that are not wanted may match, too."""
 
     mark: bytes
-    """A part of what `raw` matches: a search for it is fast."""
+    """What `raw` matches begins with it: a search for it is fast."""
     raw: re.Pattern[bytes]
     """Matches the bytes of a wanted record."""
     names: re.Pattern[str]
     """Matches the attribute names of a wanted record."""
+    names_mark: str
+    """What `names` matches begins with it."""
+
+    def in_names(self, names: Iterable[str]) -> bool:
+        """Whether these are the attribute names of a wanted record."""
+        lines = "\n".join(names)
+        return self.names_mark in lines and self.names.search(lines) is not None
 
 
-TOKENS: Final = RecordHint(MARK, HINT, NAMES_HINT)
+TOKENS: Final = RecordHint(MARK, HINT, NAMES_HINT, MARK.decode())
 """Finds the records with token counts."""
 
 
@@ -70,6 +77,10 @@ class Attributes:
 
     def get(self, name: str) -> Value:
         """Return the value, or None when it is absent or empty."""
+        raise NotImplementedError
+
+    def values_of(self, names: tuple[str, ...]) -> list[Value]:
+        """Return the values of these names, each as `get` returns it. One call for all is several times as fast."""
         raise NotImplementedError
 
     def names(self) -> Iterable[str]:
@@ -147,16 +158,16 @@ def event_names(attributes: Attributes, field: str, body: Value) -> EventNames:
     Codex writes a code location into the field, so the attribute takes precedence. Claude Code repeats the name in the
     body, with its prefix; a body is content that must not be kept, so it is used only if it is one short word.
     """
-    others = _words(field, body) if field or body else ()
+    others: tuple[str, ...] = ()
+    if field and (word := _word(field)):
+        others = (word,)
+    if body and isinstance(body, str) and (word := _word(body)):
+        others = (*others, word)
     for name in _NAME_ATTRIBUTES:
         value = attributes.get(name)
         if isinstance(value, str) and value:
             return EventNames(value, (value.strip(),), others)
     return EventNames(field, others, others)
-
-
-def _words(*values: Value) -> tuple[str, ...]:
-    return tuple([word for value in values if isinstance(value, str) and (word := _word(value))])
 
 
 def _word(value: str) -> str:
