@@ -51,8 +51,10 @@ _SAFE_DIGITS: Final = 16
 _LONGEST_COUNT: Final = 40
 _EARLIEST_NS: Final = EARLIEST * NS
 _LATEST_NS: Final = LATEST * NS
-_UTC: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})\.([0-9]{1,9})Z", re.ASCII)
-"""The form in which all known clients write a time."""
+_UTC: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}", re.ASCII)
+"""The form in which all known clients write a time, without the fraction and the Z after it."""
+_LONGEST_UTC: Final = 30
+"""Length of such a time in nanoseconds."""
 
 
 @dataclass(slots=True)
@@ -182,6 +184,8 @@ def counted(value: Value, name: str) -> int:
         return 0
     if type(value) is str and len(value) < _SAFE_DIGITS and value.isascii() and value.isdigit():
         return int(value)
+    if type(value) is int and 0 <= value < 2**53:
+        return value
     number: Value = value
     if type(value) is str:
         number = whole_number(value.strip()) if len(value) <= _LONGEST_COUNT else None
@@ -269,23 +273,30 @@ def _possible(at_ns: int) -> bool:
 
 
 @lru_cache(maxsize=1_024)
-def _second(text: str) -> int:
-    """Return `2026-07-01T12:00:00` (UTC) in seconds since the epoch; the events of a second share one reading.
+def _second(text: str) -> int | None:
+    """Return `2026-07-01T12:00:00` (UTC) in seconds since the epoch, None when it is not written like this; the events
+    of a second share one reading.
 
     Raises:
         ValueError: it is not a time.
 
     """
+    if not _UTC.fullmatch(text):
+        return None
     return (datetime.fromisoformat(text).replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1)
 
 
 def _timestamp(value: Value) -> int:
     """Return a time in ns since the epoch; 0 when it is not a time."""
-    if isinstance(value, str) and (usual := _UTC.fullmatch(value)) is not None:
-        try:
-            return max(0, _second(usual[1]) * NS + int(usual[2].ljust(9, "0")))
-        except ValueError:
-            return 0
+    if type(value) is str and len(value) <= _LONGEST_UTC and value[19:20] == "." and value[-1] == "Z":
+        fraction = value[20:-1]
+        if fraction.isascii() and fraction.isdigit():
+            try:
+                second = _second(value[:19])
+            except ValueError:
+                return 0
+            if second is not None:
+                return max(0, second * NS + int(fraction.ljust(9, "0")))
     return read_time(value)
 
 

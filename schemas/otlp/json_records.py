@@ -33,18 +33,18 @@ def record_of(
     if len(values) > limits.attributes:
         return BrokenRecord(index, f"it has more than {limits.attributes} attributes")
     found = JsonAttributes(values, any_value)
-    named = event_names(found, text(record, "eventName"), any_value(record.get("body")))
+    event_name, names, hints = event_names(found, text(record, "eventName"), any_value(record.get("body")))
     made = LogRecord(
         index,
         nanoseconds(record, "timeUnixNano"),
         nanoseconds(record, "observedTimeUnixNano"),
         hex_id(record, "traceId"),
-        named.event_name,
+        event_name,
         scope,
         resource,
         found,
-        named.names,
-        named.hints,
+        names,
+        hints,
     )
     return BrokenRecord(index, why, made) if why else made
 

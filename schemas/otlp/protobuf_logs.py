@@ -14,12 +14,12 @@ from google.protobuf.message import DecodeError
 
 from tallystream.schemas.compiled import COMPILED
 from tallystream.schemas.otlp import protobuf_scan, wire
-from tallystream.schemas.otlp.attributes import message_values
 from tallystream.schemas.otlp.limits import LIMITS, DecodingBudget, Limits
 from tallystream.schemas.otlp.protobuf_frames import Frames, is_log_record, refuse_other_shapes
 from tallystream.schemas.otlp.protobuf_messages import LogsRequest
 from tallystream.schemas.otlp.protobuf_records import record, resource_attributes
 from tallystream.schemas.otlp.records import TOKENS, BrokenRecord, LogRecord, LogsBody, RecordHint, Value
+from tallystream.schemas.otlp.shared_resource import SharedResource, shared_resource
 
 PARSED_WHOLE: Final = 256 << 10
 """Largest body, in bytes, whose frame protobuf parses: with two bytes per element it briefly needs 10 MB."""
@@ -72,7 +72,7 @@ def _parsed(
     mark, matches, limits = hint.mark, hint.raw.search, tally.limits
     for resource in request.resources:
         tally.frame()
-        described: dict[str, Value] | None = None
+        described: SharedResource | None = None
         for scope in resource.scopes:
             tally.frame()
             records = scope.records
@@ -87,7 +87,8 @@ def _parsed(
                     if name is None:
                         name = scope.scope.name
                     if described is None:
-                        described = message_values(resource.resource.attributes)
+                        # of a message that occurs twice, protobuf merges the parts
+                        described = shared_resource(b"".join(resource.resource), limits)
                     found = record(raw, place, name, described, limits, hint)
                     if found is not None:
                         yield found

@@ -42,18 +42,18 @@ def record(
         attributes = PlainAttributes(inside | message_values(held))
     elif not hint.in_names(held):
         return None
-    named = event_names(attributes, message.event_name, body)
+    event_name, names, hints = event_names(attributes, message.event_name, body)
     return LogRecord(
         index,
         message.time_unix_nano,
         message.observed_time_unix_nano,
         message.trace_id.hex(),
-        named.event_name,
+        event_name,
         scope,
         resource,
         attributes,
-        named.names,
-        named.hints,
+        names,
+        hints,
     )
 
 
@@ -90,18 +90,18 @@ def _salvaged(
         attributes = PlainAttributes(inside | values)
     elif whole and not hint.in_names(values):
         return None
-    named = event_names(attributes, field, body)
+    event_name, names, hints = event_names(attributes, field, body)
     made = LogRecord(
         index,
         times[1],
         times[11],
         trace_id,
-        named.event_name,
+        event_name,
         scope,
         resource,
         attributes,
-        named.names,
-        named.hints,
+        names,
+        hints,
     )
     return made if whole else BrokenRecord(index, "it is not a complete log record in protobuf", made)
 

@@ -215,18 +215,18 @@ def _record(
     if found is None or len(found.values) > limits.attributes:
         return None
     attributes = PlainAttributes(found.values)
-    named = event_names(attributes, found.event_name, found.body)
+    event_name, names, hints = event_names(attributes, found.event_name, found.body)
     return LogRecord(
         index,
         found.time_ns,
         found.observed_ns,
         found.trace_id,
-        named.event_name,
+        event_name,
         scope,
         resource,
         attributes,
-        named.names,
-        named.hints,
+        names,
+        hints,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from tallystream.schemas.otlp.limits import DecodingBudget
 
@@ -144,16 +144,12 @@ _NAME_ATTRIBUTES: Final = ("event.name", "event_name", "eventName")
 _LONGEST_NAME: Final = 96
 
 
-class EventNames(NamedTuple):
-    """The names of a record's event, as LogRecord has them."""
-
-    event_name: str
-    names: tuple[str, ...]
-    hints: tuple[str, ...]
+EventNames = tuple[str, tuple[str, ...], tuple[str, ...]]
+"""`event_name`, `names` and `hints` of a LogRecord. Not a NamedTuple, which takes four times as long to make."""
 
 
 def event_names(attributes: Attributes, field: str, body: Value) -> EventNames:
-    """Return a record's names.
+    """Return the names of a record's event.
 
     Codex writes a code location into the field, so the attribute takes precedence. Claude Code repeats the name in the
     body, with its prefix; a body is content that must not be kept, so it is used only if it is one short word.
@@ -166,8 +162,8 @@ def event_names(attributes: Attributes, field: str, body: Value) -> EventNames:
     for name in _NAME_ATTRIBUTES:
         value = attributes.get(name)
         if isinstance(value, str) and value:
-            return EventNames(value, (value.strip(),), others)
-    return EventNames(field, others, others)
+            return value, (value.strip(),), others
+    return field, others, others
 
 
 def _word(value: str) -> str:
