@@ -161,7 +161,9 @@ class Acceptance:
         limit = self.limit(destination)
         try:
             plain = self._light(body, limit)
-            processed = plain if plain is None else self._at_once(plain, encoding, signal, destination, body.raw, lease)
+            processed = None
+            if plain is not None:
+                processed = self._at_once(plain, encoding, signal, destination, body.raw, lease)
             if processed is None:
                 processed = await self._process(body, encoding, signal, destination, limit, lease)
             size, decoded, built = processed
