@@ -50,7 +50,9 @@ def test_values_read_in_one_call_are_those_read_one_by_one(pairs: list[Any]) -> 
     assert shown[0] == shown[1]
 
 
-ENTRY = st.dictionaries(st.sampled_from(["key", "value", "x"]), st.sampled_from([None, "a", "\u00e9", "\ud800", 1, {}]))
+ENTRY: st.SearchStrategy[Any] = st.dictionaries(
+    st.sampled_from(["key", "value", "x"]), st.sampled_from([None, "a", "\u00e9", "\ud800", 1, {}])
+)
 
 
 @examples(300)
