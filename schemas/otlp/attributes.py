@@ -6,7 +6,7 @@ shortest way to one: of a value of another kind both are empty.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from tallystream.schemas.otlp.records import OPAQUE, Attributes, Value
@@ -34,9 +34,9 @@ class MapAttributes(Attributes):
             for name in names
         ]
 
-    def names(self) -> Iterable[str]:
+    def names(self) -> Collection[str]:
         """Return the keys."""
-        names: Iterable[str] = self._map
+        names: Collection[str] = self._map
         return names
 
 
@@ -57,7 +57,7 @@ class PlainAttributes(Attributes):
         get = self._values.get
         return [get(name) for name in names]
 
-    def names(self) -> Iterable[str]:
+    def names(self) -> Collection[str]:
         """Return the keys."""
         return self._values
 
@@ -90,7 +90,7 @@ class JsonAttributes(Attributes):
             found.append(told if type(told) is str and told.isascii() else decode(value))
         return found
 
-    def names(self) -> Iterable[str]:
+    def names(self) -> Collection[str]:
         """Return the keys."""
         return self._values
 

@@ -15,12 +15,13 @@ from tests.support.log_requests import PAIRS, log_requests, outcome
 from tests.support.otlp_bodies import Group, Record, codex_noise, codex_response, encode
 
 from tallystream.schemas.clients import normalise_logs
+from tallystream.schemas.clients.links import HINT
 from tallystream.schemas.otlp import Encoding, LogRecord, json_frames, json_parsed, protobuf_logs, read_logs
 from tallystream.schemas.otlp.attributes import JsonAttributes, MapAttributes, PlainAttributes, message_values
 from tallystream.schemas.otlp.json_attributes import any_value, attributes, sound_attributes
 from tallystream.schemas.otlp.limits import LIMITS
 from tallystream.schemas.otlp.protobuf_messages import LogRecordMessage
-from tallystream.schemas.otlp.records import Attributes, RecordHint
+from tallystream.schemas.otlp.records import TOKENS, Attributes, RecordHint
 
 BOTH = pytest.mark.parametrize("encoding", list(Encoding))
 NAMED = ("input_token_count", "absent", "tokens", "model", "", "event.name")
@@ -157,3 +158,11 @@ def test_resource_of_the_next_body_is_its_own() -> None:
             encode([Group([codex_response()], {"team": team})], Encoding.PROTOBUF), Encoding.PROTOBUF
         )
         assert [pack.attribution["team"] for pack in found.packs] == [team]
+
+
+@pytest.mark.parametrize("hint", [TOKENS, HINT], ids=["tokens", "links"])
+def test_short_ways_of_a_hint_find_only_what_the_hint_finds(hint: RecordHint) -> None:
+    assert all(hint.names.search(name) for name in hint.usual)
+    # so that a text without the mark cannot match
+    assert hint.raw.pattern.startswith(hint.mark)
+    assert hint.names.pattern.startswith(hint.names_mark)
