@@ -14,6 +14,7 @@ import orjson
 
 from tallystream.schemas.connections import Signal
 from tallystream.schemas.errors import InvalidBodyError
+from tallystream.schemas.otlp.json_memory import is_surely_allowed, weighs_too_much
 from tallystream.schemas.otlp.json_scan import ByteRange, Scanner
 from tallystream.schemas.otlp.json_values import entries, get, invalid, kind_of, name_of, parse_parts, snake
 from tallystream.schemas.otlp.limits import LIMITS, DecodingBudget
@@ -26,8 +27,6 @@ KEYS: Final[dict[Signal, tuple[str, str, str]]] = {
 }
 PARSED_WHOLE: Final = 4 << 20
 """Largest body that is parsed whole, in bytes: it takes 20 ms, during which no other task runs."""
-ALLOWANCE: Final = 8 << 20
-"""Memory in bytes that a parsed body or part may need beyond seven times its own size."""
 _FORMER: Final = {
     "scopeLogs": "instrumentationLibraryLogs",
     "scopeMetrics": "instrumentationLibraryMetrics",
@@ -40,14 +39,6 @@ _BESIDE: Final = frozenset({"resource", "scope", _FORMER_SCOPE})
 _BETWEEN: Final = b"\0\x1e"
 """What may be between two requests, besides white space: padding, and the separator of RFC 7464."""
 _BETWEEN_ELEMENTS: Final = _BETWEEN + b"[,]"
-_WEIGHT: Final = 7
-_OBJECT: Final = 240
-_DENSEST: Final = 100
-"""Memory in bytes that a valid JSON text needs for each of its own, at most, as `weighs_too_much` computes it: `{},` is
-its densest part. Every value but the first one of a list or object has a comma, and a first one has an outer pair of
-brackets. Of a text that is not valid orjson makes no objects.
-"""
-_NO_PARTS: Final = bytes(byte for byte in range(256) if byte not in b"{[,")
 _KINDS: Final = {b"{": "an object", b"[": "an array", b'"': "a string", b"n": "null", b"t": "a boolean"} | {
     bytes([first]): "a boolean" if first == 0x66 else "a number" for first in b"f-0123456789"
 }
@@ -83,25 +74,6 @@ Record = dict[str, Any] | Part | BrokenRecord
 PartItem = tuple[dict[str, Any], dict[str, Any], Part | BrokenRecord]
 Item = tuple[dict[str, Any], dict[str, Any], Record]
 """Resource (the whole frame's object or, of a body taken apart, `resource` and no more), scope likewise, record."""
-
-
-def memory_allowed(size: int) -> int:
-    """Return how many bytes of memory a JSON text of `size` bytes may need as Python objects."""
-    return ALLOWANCE + _WEIGHT * size
-
-
-def weighs_too_much(raw: bytes) -> bool:
-    """Whether a JSON text might need far more memory as Python objects than its own size.
-
-    An upper bound, computed from the size of a dict (184 bytes, and its slot), a list and any other value in CPython.
-    Brackets and commas inside strings count too, so text that contains much code is overestimated.
-    """
-    allowed = memory_allowed(len(raw))
-    if _OBJECT * len(raw) <= allowed:
-        return False
-    # one pass leaves a fortieth of a usual body, in which counting costs nothing
-    parts = raw.translate(None, _NO_PARTS)
-    return _OBJECT * parts.count(b"{") + 120 * parts.count(b"[") + 60 * parts.count(b",") > allowed
 
 
 def walk(body: bytes, signal: Signal, tally: DecodingBudget) -> Iterator[Item]:
@@ -230,8 +202,7 @@ def whole(body: bytes) -> dict[str, Any] | None:
         InvalidBodyError: it is not an object.
 
     """
-    size = len(body)
-    if size > PARSED_WHOLE or (_DENSEST * size + _OBJECT > memory_allowed(size) and weighs_too_much(body)):
+    if len(body) > PARSED_WHOLE or (not is_surely_allowed(len(body)) and weighs_too_much(body)):
         return None
     try:
         document = orjson.loads(body)

@@ -9,7 +9,8 @@ import orjson
 
 from tallystream.schemas.compiled import COMPILED
 from tallystream.schemas.otlp.json_attributes import described
-from tallystream.schemas.otlp.json_frames import PARSED_WHOLE, memory_allowed
+from tallystream.schemas.otlp.json_frames import PARSED_WHOLE
+from tallystream.schemas.otlp.json_memory import memory_allowed
 from tallystream.schemas.otlp.json_parsed import candidates
 from tallystream.schemas.otlp.json_records import is_wanted, record_of
 from tallystream.schemas.otlp.json_scan import ByteRange

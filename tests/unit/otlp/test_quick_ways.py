@@ -16,7 +16,7 @@ from tests.support.otlp_bodies import Group, Record, codex_noise, codex_response
 
 from tallystream.schemas.clients import normalise_logs
 from tallystream.schemas.clients.links import HINT
-from tallystream.schemas.otlp import Encoding, LogRecord, json_frames, json_parsed, protobuf_logs, read_logs
+from tallystream.schemas.otlp import Encoding, LogRecord, json_memory, json_parsed, protobuf_logs, read_logs
 from tallystream.schemas.otlp.attributes import JsonAttributes, MapAttributes, PlainAttributes, message_values
 from tallystream.schemas.otlp.json_attributes import any_value, attributes, sound_attributes
 from tallystream.schemas.otlp.limits import LIMITS
@@ -107,14 +107,17 @@ def test_json_body_parsed_whole_gives_what_its_parts_give(request: ExportLogsSer
 def test_no_valid_json_is_denser_than_is_assumed(value: Any) -> None:
     text = json.dumps(value, separators=(",", ":"))
     weight = 240 * text.count("{") + 120 * text.count("[") + 60 * text.count(",")
-    assert weight <= json_frames._DENSEST * len(text) + json_frames._OBJECT
+    assert weight <= json_memory._DENSEST * len(text) + json_memory._OBJECT
 
 
 def test_densest_json_just_below_the_bound_needs_no_more_memory_than_is_allowed() -> None:
     size = 90_000
     body = b"[" + b"{}," * (size // 3) + b"{}]"
-    assert not json_frames.weighs_too_much(body)
-    assert json_frames.weighs_too_much(b"[" + b"{}," * size + b"{}]")
+    assert json_memory.is_surely_allowed(len(body))
+    assert not json_memory.weighs_too_much(body)
+    larger = b"[" + b"{}," * size + b"{}]"
+    assert not json_memory.is_surely_allowed(len(larger))
+    assert json_memory.weighs_too_much(larger)
 
 
 @examples(200)
