@@ -46,6 +46,7 @@ COMPILED = (
     "schemas/otlp/attributes.py",
     "schemas/otlp/json_attributes.py",
     "schemas/otlp/json_logs.py",
+    "schemas/otlp/json_records.py",
     "schemas/otlp/json_values.py",
     "schemas/otlp/limits.py",
     "schemas/otlp/protobuf_records.py",

@@ -33,6 +33,9 @@ _INHERITED: Final = ("session.id", "conversation.id", "model")
 MAX_TEXT_BYTES: Final = 256
 """Maximum UTF-8 bytes of any text we keep; longer texts are cut, always at the same place."""
 
+_SURELY_SHORT: Final = MAX_TEXT_BYTES // 4
+"""A text of so many characters has at most MAX_TEXT_BYTES."""
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _OUR_NAME: Final = re.compile(r"(?:codex|claude_code|gemini_cli)\.[a-z0-9_.]{1,64}", re.ASCII)
 _PLACEHOLDER: Final = re.compile(
@@ -48,8 +51,10 @@ _SAFE_DIGITS: Final = 16
 _LONGEST_COUNT: Final = 40
 _EARLIEST_NS: Final = EARLIEST * NS
 _LATEST_NS: Final = LATEST * NS
-_UTC: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})\.([0-9]{1,9})Z", re.ASCII)
-"""The form in which all known clients write a time."""
+_UTC: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}", re.ASCII)
+"""The form in which all known clients write a time, without the fraction and the Z after it."""
+_LONGEST_UTC: Final = 30
+"""Length of such a time in nanoseconds."""
 
 
 @dataclass(slots=True)
@@ -149,31 +154,38 @@ def known(value: Value) -> str | None:
 def text(value: Value) -> str | None:
     """Return a value as bounded text; None when it is absent, blank or not a text."""
     if type(value) is str:
-        return bounded(value.strip()) or None
+        bare = value.strip()
+        return (bare if len(bare) <= _SURELY_SHORT else bounded(bare)) or None
     return str(value) if type(value) is int else None
 
 
 def bounded(value: str) -> str:
     """Cut text to MAX_TEXT_BYTES of UTF-8, between characters."""
-    if len(value) * 4 <= MAX_TEXT_BYTES:
+    if len(value) <= _SURELY_SHORT:
         return value
     raw = value.encode()
     return value if len(raw) <= MAX_TEXT_BYTES else raw[:MAX_TEXT_BYTES].decode(errors="ignore")
 
 
 def count(record: LogRecord, name: str) -> int:
-    """Return a token count, 0 when it is absent.
+    """Return a record's token count, 0 when it is absent; raises as `counted`."""
+    return counted(record.attributes.get(name), name)
+
+
+def counted(value: Value, name: str) -> int:
+    """Return the token count that an attribute of this name has as its value, 0 when it is absent.
 
     Raises:
         InvalidRecordError: it is negative, 2**53 or more, or not a whole number. A double with a whole value is
             accepted, and so is its text (`12.0`), because some pipelines convert integers to these.
 
     """
-    value = record.attributes.get(name)
     if value is None:
         return 0
     if type(value) is str and len(value) < _SAFE_DIGITS and value.isascii() and value.isdigit():
         return int(value)
+    if type(value) is int and 0 <= value < 2**53:
+        return value
     number: Value = value
     if type(value) is str:
         number = whole_number(value.strip()) if len(value) <= _LONGEST_COUNT else None
@@ -190,8 +202,13 @@ def side_count(record: LogRecord, name: str) -> int | None:
     """Return a count that only breaks down another one; None when it is invalid, so that the other count is still
     used.
     """
+    return side_counted(record.attributes.get(name), name)
+
+
+def side_counted(value: Value, name: str) -> int | None:
+    """Return the count that an attribute has as its value, as `side_count` does."""
     try:
-        return count(record, name)
+        return counted(value, name)
     except InvalidRecordError:
         return None
 
@@ -216,6 +233,11 @@ def shown(value: Value) -> str:
 
 
 def occurred_at(record: LogRecord) -> int:
+    """Return the event time in ns; `event.timestamp` is the record's own. See `time_of`."""
+    return time_of(record, None if _possible(record.time_ns) else first(record, "event.timestamp", "event_timestamp"))
+
+
+def time_of(record: LogRecord, stamp: Value) -> int:
     """Return the event time in ns: the record's time, else `event.timestamp`, else the observed time.
 
     Implausible times (see `EARLIEST`) are skipped. When all are implausible, a value that makes sense in another unit
@@ -227,11 +249,12 @@ def occurred_at(record: LogRecord) -> int:
     """
     if _possible(record.time_ns):
         return record.time_ns
-    stamp = first(record, "event.timestamp", "event_timestamp")
-    told = (record.time_ns, _timestamp(stamp), record.observed_ns)
-    for at in told:
-        if _possible(at):
-            return at
+    shown_at = _timestamp(stamp)
+    if _possible(shown_at):
+        return shown_at
+    if _possible(record.observed_ns):
+        return record.observed_ns
+    told = (record.time_ns, shown_at, record.observed_ns)
     for at in told:
         if at and (found := read_time(at)):
             return found
@@ -250,23 +273,30 @@ def _possible(at_ns: int) -> bool:
 
 
 @lru_cache(maxsize=1_024)
-def _second(text: str) -> int:
-    """Return `2026-07-01T12:00:00` (UTC) in seconds since the epoch; the events of a second share one reading.
+def _second(text: str) -> int | None:
+    """Return `2026-07-01T12:00:00` (UTC) in seconds since the epoch, None when it is not written like this; the events
+    of a second share one reading.
 
     Raises:
         ValueError: it is not a time.
 
     """
+    if not _UTC.fullmatch(text):
+        return None
     return (datetime.fromisoformat(text).replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1)
 
 
 def _timestamp(value: Value) -> int:
     """Return a time in ns since the epoch; 0 when it is not a time."""
-    if isinstance(value, str) and (usual := _UTC.fullmatch(value)) is not None:
-        try:
-            return max(0, _second(usual[1]) * NS + int(usual[2].ljust(9, "0")))
-        except ValueError:
-            return 0
+    if type(value) is str and len(value) <= _LONGEST_UTC and value[19:20] == "." and value[-1] == "Z":
+        fraction = value[20:-1]
+        if fraction.isascii() and fraction.isdigit():
+            try:
+                second = _second(value[:19])
+            except ValueError:
+                return 0
+            if second is not None:
+                return max(0, second * NS + int(fraction.ljust(9, "0")))
     return read_time(value)
 
 

@@ -16,19 +16,41 @@ from typing import Any
 from tallystream.schemas.clients.base import (
     Normaliser,
     Usage,
-    count,
+    counted,
     identity,
     model_of,
     nothing_counted,
-    occurred_at,
     session_of,
-    side_count,
+    side_counted,
     text,
+    time_of,
 )
 from tallystream.schemas.clients.payer import Payer, payer
 from tallystream.schemas.otlp.records import LogRecord
 
 EVENT = "codex.sse_event"
+_READ = (
+    "input_token_count",
+    "output_token_count",
+    "cached_token_count",
+    "cache_write_token_count",
+    "reasoning_token_count",
+    "conversation.id",
+    "model",
+    "service_tier",
+    "event.timestamp",
+    "event_timestamp",
+    "tool_token_count",
+    "duration_ms",
+    "ttft_ms",
+    "turn.id",
+    "agent_name",
+    "originator",
+    "user.email",
+    "user.account_id",
+    "auth_mode",
+)
+"""The attributes that `normalise` reads, all in one call."""
 
 
 def user(record: LogRecord) -> str | None:
@@ -48,44 +70,48 @@ def normalise(record: LogRecord) -> Usage | None:
         InvalidRecordError: `invalid_counts` or `no_time`.
 
     """
-    attributes = record.attributes
-    if attributes.get("input_token_count") is None:
+    (
+        input_tokens, output_tokens, cached_tokens, written_tokens, reasoning_tokens, conversation, named, tier,
+        timestamp, other_timestamp, total, duration, ttft, turn, agent_name, originator, email, account, mode,
+    ) = record.attributes.values_of(_READ)  # fmt: skip
+    if input_tokens is None:
         return None
-    whole = count(record, "input_token_count")
-    output = count(record, "output_token_count")
+    whole = counted(input_tokens, "input_token_count")
+    output = counted(output_tokens, "output_token_count")
     # parts of the two totals: a part that is not a count, or exceeds its total, does not make the total wrong
-    cached = side_count(record, "cached_token_count")
-    written = side_count(record, "cache_write_token_count")
-    told = side_count(record, "reasoning_token_count")
+    cached = side_counted(cached_tokens, "cached_token_count")
+    written = side_counted(written_tokens, "cache_write_token_count")
+    told = side_counted(reasoning_tokens, "reasoning_token_count")
     if not (whole or output):
         nothing_counted(cached=cached, written=written, reasoning=told)
         return None
     read = min(cached or 0, whole)
     fresh_write = min(written or 0, whole - read)
     reasoning = min(told or 0, output)
-    session = session_of(record, "conversation.id", "conversation_id")
-    model = model_of(record, "model", "slug")
-    tier = text(attributes.get("service_tier"))
+    session = conversation if isinstance(conversation, str) else ""
+    if not session:
+        session = session_of(record, "conversation.id", "conversation_id")
+    model = text(named) or model_of(record, "model", "slug")
     event: dict[str, Any] = {
         "event_id": identity(
             "codex",
             session,
             record.time_ns,
             record.observed_ns,
-            text(attributes.get("event.timestamp")),
+            text(timestamp),
             model,
             whole,
             cached,
             written,
             output,
             told,
-            text(attributes.get("tool_token_count")),
-            text(attributes.get("duration_ms")),
-            text(attributes.get("ttft_ms")),
-            text(attributes.get("turn.id")),
+            text(total),
+            text(duration),
+            text(ttft),
+            text(turn),
             record.trace_id,
         ),
-        "occurred_at": occurred_at(record),
+        "occurred_at": time_of(record, other_timestamp if timestamp is None else timestamp),
         "model": model,
         "input_uncached": whole - read - fresh_write,
         "cache_read": read,
@@ -95,12 +121,12 @@ def normalise(record: LogRecord) -> Usage | None:
         "reasoning": reasoning,
         "tool": 0,
     }
-    if tier:
-        event["service_tier"] = tier
-    if (read, fresh_write, reasoning) != (cached, written, told):
+    if tier is not None and (service := text(tier)):
+        event["service_tier"] = service
+    if read != cached or fresh_write != written or reasoning != told:
         event["inconsistent"] = True
-    agent = text(attributes.get("agent_name")) or text(attributes.get("originator"))
-    return Usage(session, event, user(record), agent, payer=payer_of(record))
+    agent = text(agent_name) or text(originator)
+    return Usage(session, event, text(email) or text(account), agent, payer=payer(mode, account))
 
 
 CODEX = Normaliser(

@@ -27,7 +27,7 @@ from tallystream.schemas.usage import MAX_SESSION_BYTES
 
 TOOL: Final = "spawn_agent"
 MARK: Final = TOOL.encode()
-HINT: Final = RecordHint(MARK, re.compile(re.escape(MARK)), re.compile("tool_name"))
+HINT: Final = RecordHint(MARK, re.compile(re.escape(MARK)), re.compile("tool_name"), "tool_name", ("tool_name",))
 MAX_LINKS: Final = 256
 """Maximum number of links taken from one body; a real session starts a handful of agents."""
 _STARTED: Final = re.compile(

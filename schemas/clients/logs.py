@@ -14,6 +14,7 @@ from tallystream.schemas.clients.registry import ALL_FIELDS, costs, select
 from tallystream.schemas.clients.unrecognised import unrecognised
 from tallystream.schemas.errors import InvalidRecordError, Reason, TooManyElementsError
 from tallystream.schemas.otlp import LIMITS, BrokenRecord, Encoding, Limits, LogRecord, Value, read_logs
+from tallystream.schemas.otlp.shared_resource import SharedResource
 from tallystream.schemas.usage import DISJOINT_COUNTS, MAX_EVENT_TOKENS, MAX_SESSION_BYTES, Client
 
 
@@ -90,7 +91,7 @@ def normalise_logs(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> 
             continue
         if record.resource is not resource:
             resource = record.resource
-            found = attribution(resource)
+            found = _attribution(resource)
             same.clear()
         normaliser = select(record)
         if normaliser is not None and costs(record, normaliser):
@@ -102,8 +103,8 @@ def normalise_logs(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> 
                     pack = same.get(told)
                     if pack is None:
                         pack = same[told] = _pack(packs, normaliser, found, usage)
-                    if len(packs) > limits.sessions:
-                        raise TooManyElementsError(f"the body has more than {limits.sessions} sessions")
+                        if len(packs) > limits.sessions:
+                            raise TooManyElementsError(f"the body has more than {limits.sessions} sessions")
                     if (lesser := _add(pack, usage.event, places)) is not None:
                         owner, place = places[usage.event["event_id"]]
                         counted = owner.events[place]
@@ -116,6 +117,15 @@ def normalise_logs(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> 
         if lost is not None:
             aside.add(_unrecognised(record, normaliser, found, lost))
     return LogsResult(logs.records, list(packs.values()), aside.kept)
+
+
+def _attribution(resource: dict[str, Value]) -> dict[str, str]:
+    """Return a resource's attribution, which a shared one remembers."""
+    if not isinstance(resource, SharedResource):
+        return attribution(resource)
+    if resource.attribution is None:
+        resource.attribution = attribution(resource)
+    return resource.attribution
 
 
 def normalise_record(record: LogRecord, whose: dict[str, str]) -> Pack | None:

@@ -39,6 +39,7 @@ class Payer(NamedTuple):
 
 
 NOBODY: Final = Payer()
+_BILLED: Final[Mapping[Billing, Payer]] = {"plan": Payer("plan"), "api": Payer("api")}
 
 
 def payer(mode: Value, *accounts: Value) -> Payer:
@@ -47,7 +48,7 @@ def payer(mode: Value, *accounts: Value) -> Payer:
     for value in accounts:
         if value is not None and (hashed := account_hash(value)) is not None:
             return Payer(billing, hashed)
-    return NOBODY if billing is None else Payer(billing)
+    return NOBODY if billing is None else _BILLED[billing]
 
 
 def _billing(mode: str) -> Billing | None:

@@ -48,6 +48,8 @@ def costs(record: LogRecord, normaliser: Normaliser) -> bool:
     Another event name with the client's prefix decides against it, whatever else the record holds: a renamed event must
     be noticed, not guessed.
     """
+    if normaliser.event in record.names:
+        return True
     names = _short(record.names, normaliser)
     if names:
         return short(normaliser.event, normaliser) in names or _respelled(record, normaliser)

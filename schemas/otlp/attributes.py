@@ -1,8 +1,12 @@
-"""A record's attributes, in the three forms in which decoders have them."""
+"""A record's attributes, in the three forms in which decoders have them.
+
+Nearly all values in protobuf are texts, and most others integers. `value.string_value or value.int_value` is the
+shortest way to one: of a value of another kind both are empty.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from tallystream.schemas.otlp.records import OPAQUE, Attributes, Value
@@ -20,15 +24,19 @@ class MapAttributes(Attributes):
         """Return the value, or None when it is absent or empty."""
         # the map's [] would add a missing key
         value = self._map.get(name)
-        if value is None:
-            return None
-        # nearly all values are texts, and this is the shortest way to one
-        text: str = value.string_value
-        return text or message_value(value)
+        return None if value is None else value.string_value or value.int_value or message_value(value)
 
-    def names(self) -> Iterable[str]:
+    def values_of(self, names: tuple[str, ...]) -> list[Value]:
+        """Return the values of these names, each as `get` returns it."""
+        get = self._map.get
+        return [
+            None if (value := get(name)) is None else value.string_value or value.int_value or message_value(value)
+            for name in names
+        ]
+
+    def names(self) -> Collection[str]:
         """Return the keys."""
-        names: Iterable[str] = self._map
+        names: Collection[str] = self._map
         return names
 
 
@@ -44,7 +52,12 @@ class PlainAttributes(Attributes):
         """Return the value, or None when it is absent or empty."""
         return self._values.get(name)
 
-    def names(self) -> Iterable[str]:
+    def values_of(self, names: tuple[str, ...]) -> list[Value]:
+        """Return the values of these names, each as `get` returns it."""
+        get = self._values.get
+        return [get(name) for name in names]
+
+    def names(self) -> Collection[str]:
         """Return the keys."""
         return self._values
 
@@ -63,7 +76,21 @@ class JsonAttributes(Attributes):
         value = self._values.get(name)
         return None if value is None else self._decode(value)
 
-    def names(self) -> Iterable[str]:
+    def values_of(self, names: tuple[str, ...]) -> list[Value]:
+        """Return the values of these names, each as `get` returns it."""
+        get, decode = self._values.get, self._decode
+        found: list[Value] = []
+        for name in names:
+            value = get(name)
+            if value is None:
+                found.append(None)
+                continue
+            # nearly all values are texts, and this is the shortest way to one
+            told = value.get("stringValue") if type(value) is dict and len(value) == 1 else None
+            found.append(told if type(told) is str and told.isascii() else decode(value))
+        return found
+
+    def names(self) -> Collection[str]:
         """Return the keys."""
         return self._values
 
@@ -79,5 +106,4 @@ def message_value(value: Any) -> Value:
 
 def message_values(attributes: Any) -> dict[str, Value]:
     """Return protobuf's map of AnyValue messages as a dict of their contents."""
-    # nearly all values are texts, and this is the shortest way to one
-    return {name: value.string_value or message_value(value) for name, value in attributes.items()}
+    return {name: value.string_value or value.int_value or message_value(value) for name, value in attributes.items()}

@@ -65,15 +65,14 @@ def attributes(parent: dict[str, Any]) -> dict[str, Any]:
         InvalidBodyError: they are not keys and values.
 
     """
-    found = {}
     listed = parent.get("attributes")
-    for entry in listed if type(listed) is list else ():
-        if type(entry) is not dict or type(key := entry.get("key")) is not str or (value := entry.get("value")) is None:
-            break
-        found[key if key.isascii() else clean(key)] = value
-    else:
-        if type(listed) is list:
-            return found
+    if type(listed) is list:
+        try:
+            found = {entry["key"]: entry["value"] for entry in listed}
+            if None not in found.values() and "".join(found).isascii():
+                return found
+        except (TypeError, KeyError):
+            pass
     return {clean(key): value for key, value in map(_pair, pairs(parent))}
 
 

@@ -14,6 +14,7 @@ import orjson
 
 from tallystream.schemas.connections import Signal
 from tallystream.schemas.errors import InvalidBodyError
+from tallystream.schemas.otlp.json_memory import is_surely_allowed, weighs_too_much
 from tallystream.schemas.otlp.json_scan import ByteRange, Scanner
 from tallystream.schemas.otlp.json_values import entries, get, invalid, kind_of, name_of, parse_parts, snake
 from tallystream.schemas.otlp.limits import LIMITS, DecodingBudget
@@ -26,8 +27,6 @@ KEYS: Final[dict[Signal, tuple[str, str, str]]] = {
 }
 PARSED_WHOLE: Final = 4 << 20
 """Largest body that is parsed whole, in bytes: it takes 20 ms, during which no other task runs."""
-ALLOWANCE: Final = 8 << 20
-"""Memory in bytes that a parsed body or part may need beyond seven times its own size."""
 _FORMER: Final = {
     "scopeLogs": "instrumentationLibraryLogs",
     "scopeMetrics": "instrumentationLibraryMetrics",
@@ -40,9 +39,6 @@ _BESIDE: Final = frozenset({"resource", "scope", _FORMER_SCOPE})
 _BETWEEN: Final = b"\0\x1e"
 """What may be between two requests, besides white space: padding, and the separator of RFC 7464."""
 _BETWEEN_ELEMENTS: Final = _BETWEEN + b"[,]"
-_WEIGHT: Final = 7
-_OBJECT: Final = 240
-_NO_PARTS: Final = bytes(byte for byte in range(256) if byte not in b"{[,")
 _KINDS: Final = {b"{": "an object", b"[": "an array", b'"': "a string", b"n": "null", b"t": "a boolean"} | {
     bytes([first]): "a boolean" if first == 0x66 else "a number" for first in b"f-0123456789"
 }
@@ -75,27 +71,9 @@ class Part:
 
 
 Record = dict[str, Any] | Part | BrokenRecord
+PartItem = tuple[dict[str, Any], dict[str, Any], Part | BrokenRecord]
 Item = tuple[dict[str, Any], dict[str, Any], Record]
 """Resource (the whole frame's object or, of a body taken apart, `resource` and no more), scope likewise, record."""
-
-
-def memory_allowed(size: int) -> int:
-    """Return how many bytes of memory a JSON text of `size` bytes may need as Python objects."""
-    return ALLOWANCE + _WEIGHT * size
-
-
-def weighs_too_much(raw: bytes) -> bool:
-    """Whether a JSON text might need far more memory as Python objects than its own size.
-
-    An upper bound, computed from the size of a dict (184 bytes, and its slot), a list and any other value in CPython.
-    Brackets and commas inside strings count too, so text that contains much code is overestimated.
-    """
-    allowed = memory_allowed(len(raw))
-    if _OBJECT * len(raw) <= allowed:
-        return False
-    # one pass leaves a fortieth of a usual body, in which counting costs nothing
-    parts = raw.translate(None, _NO_PARTS)
-    return _OBJECT * parts.count(b"{") + 120 * parts.count(b"[") + 60 * parts.count(b",") > allowed
 
 
 def walk(body: bytes, signal: Signal, tally: DecodingBudget) -> Iterator[Item]:
@@ -106,10 +84,34 @@ def walk(body: bytes, signal: Signal, tally: DecodingBudget) -> Iterator[Item]:
         InvalidBodyError: it is not such a request, or exceeds a limit.
 
     """
-    document = _whole(body)
+    document = whole(body)
     if document is None:
-        yield from _Walk(body, signal, tally).requests()
+        yield from walk_parts(body, signal, tally)
         return
+    for resource, scope, records in scopes(document, signal, tally):
+        if isinstance(records, BrokenRecord):
+            yield resource, scope, records
+            continue
+        for record in records:
+            tally.record()
+            yield resource, scope, record if type(record) is dict else not_a_record(tally.records - 1, signal, record)
+
+
+def walk_parts(body: bytes, signal: Signal, tally: DecodingBudget) -> Iterator[PartItem]:
+    """Walk a body that is not parsed whole as `walk` does."""
+    return _Walk(body, signal, tally).requests()
+
+
+def scopes(
+    document: dict[str, Any], signal: Signal, tally: DecodingBudget
+) -> Iterator[tuple[dict[str, Any], dict[str, Any], list[Any] | BrokenRecord]]:
+    """Yield each scope of a body that was parsed whole, with its resource and its records, which are not counted yet;
+    in the place of what is not a scope, a broken record, which is.
+
+    Raises:
+        InvalidBodyError: it is not such a request, or exceeds a limit.
+
+    """
     refuse_other_signals(document, signal)
     top, middle, bottom = KEYS[signal]
     for resource in entries(document, top):
@@ -117,10 +119,10 @@ def walk(body: bytes, signal: Signal, tally: DecodingBudget) -> Iterator[Item]:
         if type(resource) is not dict:
             yield {}, {}, _not_an_object(tally, top, kind_of(resource))
             continue
-        scopes = _inner(resource, middle)
-        if not scopes and (why := _misnamed(resource, middle)):
+        inner = _inner(resource, middle)
+        if not inner and (why := _misnamed(resource, middle)):
             yield resource, {}, _broken(tally, why)
-        for scope in scopes:
+        for scope in inner:
             tally.frame()
             if type(scope) is not dict:
                 yield resource, {}, _not_an_object(tally, middle, kind_of(scope))
@@ -130,12 +132,12 @@ def walk(body: bytes, signal: Signal, tally: DecodingBudget) -> Iterator[Item]:
                 yield resource, scope, _broken(tally, why)
             if _FORMER_SCOPE in scope:
                 scope = {"scope": scope[_FORMER_SCOPE]} | scope
-            for record in records:
-                if type(record) is dict:
-                    tally.record()
-                    yield resource, scope, record
-                else:
-                    yield resource, scope, _not_an_object(tally, bottom, kind_of(record))
+            yield resource, scope, records
+
+
+def not_a_record(index: int, signal: Signal, value: Any) -> BrokenRecord:
+    """Return what stands for a value that is in a list of records and is not an object."""
+    return BrokenRecord(index, _holds(KEYS[signal][2], kind_of(value)))
 
 
 def _inner(parent: dict[str, Any], key: str) -> list[Any]:
@@ -164,7 +166,7 @@ def signal_of(body: bytes) -> Signal:
         InvalidBodyError: it is not a request.
 
     """
-    document = _whole(body)
+    document = whole(body)
     if document is None:
         document = dict.fromkeys(_Walk(body, "logs", DecodingBudget(LIMITS)).top(), ())
     found = next((signal for signal, keys in KEYS.items() if get(document, keys[0]) is not None), None)
@@ -193,9 +195,14 @@ def misplaced(found: Signal, wanted: Signal) -> InvalidBodyError:
     )
 
 
-def _whole(body: bytes) -> dict[str, Any] | None:
-    """Return the parsed body, None when it has to be split."""
-    if len(body) > PARSED_WHOLE or weighs_too_much(body):
+def whole(body: bytes) -> dict[str, Any] | None:
+    """Return the parsed body, None when it has to be split.
+
+    Raises:
+        InvalidBodyError: it is not an object.
+
+    """
+    if len(body) > PARSED_WHOLE or (not is_surely_allowed(len(body)) and weighs_too_much(body)):
         return None
     try:
         document = orjson.loads(body)
@@ -214,7 +221,11 @@ def _broken(tally: DecodingBudget, why: str) -> BrokenRecord:
 
 
 def _not_an_object(tally: DecodingBudget, key: str, kind: str) -> BrokenRecord:
-    return _broken(tally, f"{key} holds {kind}, not only objects")
+    return _broken(tally, _holds(key, kind))
+
+
+def _holds(key: str, kind: str) -> str:
+    return f"{key} holds {kind}, not only objects"
 
 
 class _Walk:
@@ -235,7 +246,7 @@ class _Walk:
         """Return the members of the first request."""
         return self._top(self._first())
 
-    def requests(self) -> Iterator[Item]:
+    def requests(self) -> Iterator[PartItem]:
         """Yield all items of all requests: some senders write several, one after the other or in an array.
         Undecodable remains are yielded last, as one broken record.
         """
@@ -293,7 +304,7 @@ class _Walk:
             "is it protobuf? then send Content-Type: application/x-protobuf",
         )
 
-    def _resource(self, span: ByteRange) -> Iterator[Item]:
+    def _resource(self, span: ByteRange) -> Iterator[PartItem]:
         top, middle, bottom = self._keys
         kind = self._kind(span)
         if kind != "an object":

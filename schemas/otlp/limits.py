@@ -7,7 +7,7 @@ docs/threat-model.md lists the limits and the memory measured for each.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tallystream.schemas.errors import TooManyElementsError
@@ -34,8 +34,15 @@ class Limits:
         """Return limits that many times smaller; the limits on a single record stay the same."""
         return Limits(self.frames // part, self.records // part, self.usage_records // part, self.sessions // part)
 
+    def light(self) -> Limits:
+        """Return the same limits with `LIGHT_RECORDS`."""
+        return replace(self, usage_records=min(LIGHT_RECORDS, self.usage_records))
+
 
 LIMITS: Final = Limits()
+LIGHT_RECORDS: Final = 300
+"""Maximum of `usage_records` of a body that is decoded while other requests wait: so many take at most 10 ms. Clients'
+records are too long for a small body to have more."""
 
 
 class DecodingBudget:

@@ -14,12 +14,12 @@ from google.protobuf.message import DecodeError
 
 from tallystream.schemas.compiled import COMPILED
 from tallystream.schemas.otlp import protobuf_scan, wire
-from tallystream.schemas.otlp.attributes import message_values
 from tallystream.schemas.otlp.limits import LIMITS, DecodingBudget, Limits
 from tallystream.schemas.otlp.protobuf_frames import Frames, is_log_record, refuse_other_shapes
 from tallystream.schemas.otlp.protobuf_messages import LogsRequest
 from tallystream.schemas.otlp.protobuf_records import record, resource_attributes
 from tallystream.schemas.otlp.records import TOKENS, BrokenRecord, LogRecord, LogsBody, RecordHint, Value
+from tallystream.schemas.otlp.shared_resource import SharedResource, shared_resource
 
 PARSED_WHOLE: Final = 256 << 10
 """Largest body, in bytes, whose frame protobuf parses: with two bytes per element it briefly needs 10 MB."""
@@ -69,10 +69,10 @@ def _parsed(
     request: Any, tally: DecodingBudget, hint: RecordHint, *, marked: bool
 ) -> Iterator[LogRecord | BrokenRecord]:
     """Walk a parsed request. `marked`: the hint's mark occurs in the body, so its records must be looked at."""
-    mark, matches = hint.mark, hint.raw.search
+    mark, matches, limits = hint.mark, hint.raw.search, tally.limits
     for resource in request.resources:
         tally.frame()
-        described: dict[str, Value] | None = None
+        described: SharedResource | None = None
         for scope in resource.scopes:
             tally.frame()
             records = scope.records
@@ -80,12 +80,18 @@ def _parsed(
             tally.record(len(records))
             if not marked:
                 continue
+            name: str | None = None
             for place, raw in enumerate(records, index):
-                if mark in raw and matches(raw):
-                    if described is None:
-                        described = message_values(resource.resource.attributes)
+                if (at := raw.find(mark)) >= 0 and matches(raw, at):
                     tally.usage_record()
-                    yield record(raw, place, scope.scope.name, described, tally.limits)
+                    if name is None:
+                        name = scope.scope.name
+                    if described is None:
+                        # of a message that occurs twice, protobuf merges the parts
+                        described = shared_resource(b"".join(resource.resource), limits)
+                    found = record(raw, place, name, described, limits, hint)
+                    if found is not None:
+                        yield found
 
 
 def _walked(body: bytes, tally: DecodingBudget, hint: RecordHint) -> Iterator[LogRecord | BrokenRecord]:
@@ -106,7 +112,9 @@ def _walked(body: bytes, tally: DecodingBudget, hint: RecordHint) -> Iterator[Lo
         if inside is not scope:
             inside, name = scope, _name(body, scope)
         tally.usage_record()
-        yield record(body[found.start : found.stop], tally.records - 1, name, described, limits)
+        made = record(body[found.start : found.stop], tally.records - 1, name, described, limits, hint)
+        if made is not None:
+            yield made
     if frames.damaged:
         tally.record()
         yield BrokenRecord(tally.records - 1, "a part of the body is not OTLP; it may have been cut off")

@@ -62,7 +62,7 @@ _MESSAGES: dict[str, dict[int, str]] = {
         12: "bytes event_name",
     },
     "ScopeLogs": {1: "Scope scope", 2: "repeated bytes records"},
-    "ResourceLogs": {1: "Resource resource", 2: "repeated ScopeLogs scopes"},
+    "ResourceLogs": {1: "repeated bytes resource", 2: "repeated ScopeLogs scopes"},
     "LogsRequest": {1: "repeated ResourceLogs resources"},
     "SpanStatus": {3: "int32 code"},
     "SpanIds": {1: "bytes trace_id", 2: "bytes span_id", 4: "bytes parent_span_id"},

@@ -15,6 +15,7 @@ from tallystream.schemas.otlp.records import (
     Broken,
     BrokenRecord,
     LogRecord,
+    RecordHint,
     Value,
     event_names,
 )
@@ -22,39 +23,46 @@ from tallystream.schemas.otlp.records import (
 _OPAQUE_KINDS = frozenset({5, 6, 7})
 
 
-def record(raw: bytes, index: int, scope: str, resource: dict[str, Value], limits: Limits) -> LogRecord | BrokenRecord:
-    """Return the record, or a broken record with the reason."""
+def record(
+    raw: bytes, index: int, scope: str, resource: dict[str, Value], limits: Limits, hint: RecordHint
+) -> LogRecord | BrokenRecord | None:
+    """Return the record, or a broken record with the reason; None when the hint is only in its values."""
     if len(raw) > limits.record_bytes:
         return BrokenRecord(index, f"it has {len(raw)} bytes, more than {limits.record_bytes}")
     try:
         message = LogRecordMessage.FromString(raw)
     except DecodeError:
-        return _salvaged(raw, index, scope, resource, limits)
-    attributes: Attributes = MapAttributes(message.attributes)
-    if len(message.attributes) > limits.attributes:
+        return _salvaged(raw, index, scope, resource, limits, hint)
+    held = message.attributes
+    if len(held) > limits.attributes:
         return BrokenRecord(index, f"it has more than {limits.attributes} attributes")
     body = message_value(message.body) if message.HasField("body") else None
+    attributes: Attributes = MapAttributes(held)
     if body is OPAQUE and (inside := _body_pairs(message.body.kvlist_value, attributes, limits)):
-        attributes = PlainAttributes(inside | message_values(message.attributes))
-    named = event_names(attributes, message.event_name, body)
+        attributes = PlainAttributes(inside | message_values(held))
+    elif not hint.in_names(held):
+        return None
+    event_name, names, hints = event_names(attributes, message.event_name, body)
     return LogRecord(
         index,
         message.time_unix_nano,
         message.observed_time_unix_nano,
         message.trace_id.hex(),
-        named.event_name,
+        event_name,
         scope,
         resource,
         attributes,
-        named.names,
-        named.hints,
+        names,
+        hints,
     )
 
 
 def _salvaged(
-    raw: bytes, index: int, scope: str, resource: dict[str, Value], limits: Limits
-) -> LogRecord | BrokenRecord:
-    """Return the record with its text converted to UTF-8; broken when some bytes do not belong to any field."""
+    raw: bytes, index: int, scope: str, resource: dict[str, Value], limits: Limits, hint: RecordHint
+) -> LogRecord | BrokenRecord | None:
+    """Return the record with its text converted to UTF-8; broken when some bytes do not belong to any field; None when
+    it is whole and the hint is only in its values.
+    """
     times = {1: 0, 11: 0}
     trace_id, field, pairs, whole = "", "", b"", True
     body: Value = None
@@ -80,18 +88,20 @@ def _salvaged(
     attributes = PlainAttributes(values)
     if body is OPAQUE and (inside := _body_pairs(pairs, attributes, limits)):
         attributes = PlainAttributes(inside | values)
-    named = event_names(attributes, field, body)
+    elif whole and not hint.in_names(values):
+        return None
+    event_name, names, hints = event_names(attributes, field, body)
     made = LogRecord(
         index,
         times[1],
         times[11],
         trace_id,
-        named.event_name,
+        event_name,
         scope,
         resource,
         attributes,
-        named.names,
-        named.hints,
+        names,
+        hints,
     )
     return made if whole else BrokenRecord(index, "it is not a complete log record in protobuf", made)
 

@@ -158,8 +158,13 @@ def records(body: bytes, tally: DecodingBudget, hint: RecordHint) -> list[LogRec
                 if scope is None:
                     scope = _scope_of(body, start, inner)
                 tally.usage_record()
-                made = _record(body, begin, place, index - 1, scope, resource, tally.limits)
-                found.append(made or record(body[begin:place], index - 1, scope, resource, tally.limits))
+                usual = _record(body, begin, place, index - 1, scope, resource, tally.limits)
+                if usual is None:
+                    made = record(body[begin:place], index - 1, scope, resource, tally.limits, hint)
+                    if made is not None:
+                        found.append(made)
+                elif hint.in_names(usual.attributes.names()):
+                    found.append(usual)
             tally.record(index - tally.records)
     return found
 
@@ -210,18 +215,18 @@ def _record(
     if found is None or len(found.values) > limits.attributes:
         return None
     attributes = PlainAttributes(found.values)
-    named = event_names(attributes, found.event_name, found.body)
+    event_name, names, hints = event_names(attributes, found.event_name, found.body)
     return LogRecord(
         index,
         found.time_ns,
         found.observed_ns,
         found.trace_id,
-        named.event_name,
+        event_name,
         scope,
         resource,
         attributes,
-        named.names,
-        named.hints,
+        names,
+        hints,
     )
 
 

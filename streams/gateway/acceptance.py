@@ -17,8 +17,7 @@ from typing import Final, NamedTuple
 from tallystream.schemas.clients import Rejected
 from tallystream.schemas.connections import Connection, Signal
 from tallystream.schemas.errors import InvalidBodyError, Reason, TooManyElementsError
-from tallystream.schemas.otlp import Encoding
-from tallystream.schemas.otlp.records import MARK
+from tallystream.schemas.otlp import Encoding, Limits
 from tallystream.streams.gateway.auth import Authenticator, Credentials, Undetermined
 from tallystream.streams.gateway.budget import Lease
 from tallystream.streams.gateway.connections.activity import ActivityLog
@@ -33,12 +32,7 @@ from tallystream.streams.gateway.quarantine import Quarantine
 from tallystream.streams.gateway.quotas import Pauses, Quotas, Turns
 
 LIGHT_BYTES: Final = 128 << 10
-"""A larger body is processed in a thread, and so is a smaller one that names more than `LIGHT_MARKS` token counts."""
-LIGHT_MARKS: Final = 1_500
-"""About 300 records of a client, which take 15 ms."""
-SURELY_LIGHT: Final = 16 << 10
-"""A smaller body is not searched first: whatever it holds, decoding it takes at most about 20 ms (for 650 records with
-an unknown token count each)."""
+"""A larger body is processed in a thread, and so is a smaller one that exceeds `Destination.light_limits`."""
 LIGHT_PACKED: Final = 16 << 10
 """A larger compressed body always goes to a thread, because it may expand a thousandfold."""
 WORKERS: Final = 2
@@ -167,15 +161,12 @@ class Acceptance:
         limit = self.limit(destination)
         try:
             plain = self._light(body, limit)
-            if plain is None:
-                size, decoded, built = await self._process(body, encoding, signal, destination, limit, lease)
-            else:
-                cost = PARSED_COST * len(plain)
-                lease.take(cost)
-                try:
-                    size, decoded, built = self._decode(plain, encoding, signal, destination, body.raw)
-                finally:
-                    lease.give_back(cost)
+            processed = None
+            if plain is not None:
+                processed = self._at_once(plain, encoding, signal, destination, body.raw, lease)
+            if processed is None:
+                processed = await self._process(body, encoding, signal, destination, limit, lease)
+            size, decoded, built = processed
         except InvalidBodyError as exc:
             detail = f"{exc.message}; {exc.hint}" if exc.hint else exc.message
             await self._undecodable(destination, detail, body.raw)
@@ -198,6 +189,26 @@ class Acceptance:
         await destination.undecodable(detail, len(raw), digest_of(raw))
         self._metrics.dead_letters.labels(Reason.UNDECODABLE).inc()
 
+    def _at_once(
+        self,
+        plain: bytes,
+        encoding: Encoding,
+        signal: Signal | None,
+        destination: Destination,
+        raw: bytes,
+        lease: Lease,
+    ) -> _Processed | None:
+        """Process a light body; None when it turns out to need much work."""
+        cost = PARSED_COST * len(plain)
+        lease.take(cost)
+        try:
+            return self._decode(plain, encoding, signal, destination, raw, destination.light_limits)
+        except TooManyElementsError:
+            # that it exceeds the limits themselves is found in the thread
+            return None
+        finally:
+            lease.give_back(cost)
+
     async def _process(
         self,
         body: Body,
@@ -214,7 +225,7 @@ class Acceptance:
             lease.take(len(plain))
         else:
             plain = raw
-        work = partial(self._decode, plain, encoding, signal, destination, raw)
+        work = partial(self._decode, plain, encoding, signal, destination, raw, destination.limits)
         cost = min(PARSED_COST * len(plain), PARSED_MOST + 2 * len(plain))
         lease.take(cost)
         try:
@@ -223,9 +234,15 @@ class Acceptance:
             lease.give_back(cost)
 
     def _decode(
-        self, plain: bytes, encoding: Encoding, signal: Signal | None, destination: Destination, raw: bytes
+        self,
+        plain: bytes,
+        encoding: Encoding,
+        signal: Signal | None,
+        destination: Destination,
+        raw: bytes,
+        limits: Limits,
     ) -> _Processed:
-        decoded = decode(plain, encoding, signal, destination.limits, witnessed=self._witnessed)
+        decoded = decode(plain, encoding, signal, limits, witnessed=self._witnessed)
         return _Processed(len(plain), decoded, destination.build(decoded, raw))
 
     @staticmethod
@@ -241,7 +258,7 @@ class Acceptance:
                 if refused.status == 413 and limit > LIGHT_BYTES:
                     return None
                 raise
-        return plain if len(plain) <= SURELY_LIGHT or plain.count(MARK) <= LIGHT_MARKS else None
+        return plain
 
     def _answer(self, decoded: Decoded, provider: str) -> Accepted:
         logs = decoded.logs

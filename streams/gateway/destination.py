@@ -24,6 +24,8 @@ class Destination(Protocol):
     """Provider of the connection for metrics, `unknown` when it is not known."""
     limits: Limits
     """Limits of one body."""
+    light_limits: Limits
+    """Limits of a body that is decoded at once and not in a thread."""
     key: str
     """Identifies the sender for turns and quotas."""
     quota: Quota | None
@@ -55,6 +57,7 @@ class ConnectionDestination:
     """Kafka, under a known connection."""
 
     limits = LIMITS
+    light_limits = LIMITS.light()
     share = 1
 
     def __init__(

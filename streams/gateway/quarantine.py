@@ -53,6 +53,7 @@ class QuarantineDestination:
 
     provider = "unknown"
     limits = LIMITS.share(STRANGERS_SHARE)
+    light_limits = limits.light()
     share = STRANGERS_SHARE
     quota: Quota | None = None
     key = "strangers"
