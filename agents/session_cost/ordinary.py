@@ -116,7 +116,7 @@ def apply_all(
     sums = state.buckets.get(bucket) or open_bucket(state, bucket)
     if sums is None:
         return None
-    ids.extend(events.idents, events.times)
+    ids.extend(events.idents, events.times, events.newest)
     state.duplicates += copies
     size -= copies
     sums[0] += size  # in the order of agents.sums
