@@ -20,6 +20,7 @@ import orjson
 from tallystream.agents.pricing.book import Book
 from tallystream.agents.session_cost.counted import UNKNOWN
 from tallystream.agents.session_cost.derived import Derived
+from tallystream.agents.session_cost.event_ids import MAX_IDS
 from tallystream.agents.session_cost.hour_state import State, open_bucket
 from tallystream.agents.session_cost.known_sessions import KnownSession
 from tallystream.agents.session_cost.parse import MAIN, MAX_TEXT_BYTES, Head, is_id
@@ -30,6 +31,7 @@ from tallystream.streams.runtime import InputRecord, Partition
 _FIELDS = itemgetter(*MAIN)
 _HEX = b"0123456789abcdef"
 _ID_LENGTHS = {16}
+_NOTHING_MORE = {None, UNKNOWN}
 _WIDTH = len(MAIN)
 _OUTPUT, _REASONING = TOKEN_COUNTS.index("output"), TOKEN_COUNTS.index("reasoning")
 _INPUTS = tuple(index for index in range(len(TOKEN_COUNTS)) if index not in (_OUTPUT, _REASONING))
@@ -49,9 +51,8 @@ class Columns(NamedTuple):
     totals: list[int]
     """The sum of each of `counts`."""
 
-    def without(self, known: dict[int, bytes]) -> Columns:
-        """Return the events whose ids are not known; there must be one."""
-        new = [ident not in known for ident in self.idents]
+    def only(self, new: Sequence[bool]) -> Columns:
+        """Return the events that are new; there must be one."""
         times = tuple(compress(self.times, new))
         counts = [tuple(compress(column, new)) for column in self.counts]
         idents = tuple(compress(self.idents, new))
@@ -92,21 +93,24 @@ def apply_all(
 ) -> tuple[int, int] | None:
     """Count the events in their hour's state; return how many were counted and how many are copies.
 
-    None, and the state as it was, when one of them is not to be counted in this simple way: it may be refused, have no
-    price, or repeat another one of the message. The caller sets `state.version`.
+    None, and the state as it was, when one of them is not to be counted in this simple way: it may be refused, or have
+    no price. The caller sets `state.version`.
     """
     ids, size = state.ids, len(events.idents)
-    if len({*events.idents}) < size:
-        return None
+    if size >= ids.room and ids.full + ids.opened + size > MAX_IDS:
+        return None  # some of the ids that are remembered may be forgotten on the way
     seen, copies = ids.seen, 0
-    if not seen.keys().isdisjoint(events.idents):
-        if any(seen.get(ident, UNKNOWN) != UNKNOWN for ident in events.idents):
+    if len({*events.idents}) < size or not seen.keys().isdisjoint(events.idents):
+        if not {*map(seen.get, events.idents)} <= _NOTHING_MORE:
             return None
-        copies = sum(ident in seen for ident in events.idents)
+        met: set[int] = set()
+        meet = met.add  # it returns None
+        new = [not (ident in seen or ident in met or meet(ident)) for ident in events.idents]
+        copies = new.count(False)
         if copies == size:
             state.duplicates += copies
             return 0, copies
-        events = events.without(seen)
+        events = events.only(new)
     if events.oldest <= ids.floor:
         return None
     cost = _price(events, book, provider)
