@@ -10,6 +10,7 @@ The runtime (streams.runtime) ensures that each message is folded exactly once; 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain
 
 import structlog
 from typing_extensions import override
@@ -33,7 +34,7 @@ from tallystream.agents.session_cost.hour_state import (
 from tallystream.agents.session_cost.hours import HourSums
 from tallystream.agents.session_cost.metrics import FoldMetrics
 from tallystream.agents.session_cost.parse import Head, ParsedBatch, parse, parse_events, price
-from tallystream.agents.session_cost.runs import Tally, common_bounds, count_run
+from tallystream.agents.session_cost.runs import MIN_RUN, Tally, common_bounds, count_run, parts
 from tallystream.agents.session_cost.session_states import CountedAt
 from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.deadletters import DeadLetter
@@ -130,9 +131,9 @@ class SessionCost(Fold):
             runs: dict[bytes | None, list[InputRecord]] = {}
             for record in records:
                 runs.setdefault(record.key, []).append(record)
-            for run in runs.values():
+            for run in chain.from_iterable(map(parts, runs.values())):
                 left: Sequence[InputRecord] = run
-                if len(run) > 1:
+                if len(run) >= MIN_RUN:
                     session = derived.known.session(run[0].key, run[0].value)
                     if session is not None and session.ids_of_counts:
                         left = count_run(partition, derived, session, run, bounds, self._book, self._state, tallies)

@@ -9,10 +9,10 @@ event by event; a property test holds both to the same result. Nothing is change
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import compress
-from operator import gt, itemgetter
+from operator import gt, itemgetter, sub
 from typing import Any, NamedTuple
 
 import orjson
@@ -49,14 +49,24 @@ class Columns(NamedTuple):
     counts: Sequence[tuple[int, ...]]
     """input_uncached, cache_read, cache_write_5m, cache_write_1h, output, reasoning, tool."""
     totals: list[int]
-    """The sum of each of `counts`."""
+    """The sum of each of `counts`, over the events that are counted."""
+    new: Sequence[bool] | None = None
+    """Which events of `counts` are counted, where not all are; `idents`, `times` and `totals` are theirs alone."""
 
-    def only(self, new: Sequence[bool]) -> Columns:
-        """Return the events that are new; there must be one."""
-        times = tuple(compress(self.times, new))
-        counts = [tuple(compress(column, new)) for column in self.counts]
+    def only(self, new: list[bool], copies: int) -> Columns:
+        """Return the events that are new, all but so many, which are few; there must be one."""
+        times, totals, at = tuple(compress(self.times, new)), self.totals, -1
+        for _ in range(copies):
+            at = new.index(False, at + 1)
+            totals = [*map(sub, totals, [column[at] for column in self.counts])]
         idents = tuple(compress(self.idents, new))
-        return Columns(idents, times, min(times), max(times), self.model, counts, [*map(sum, counts)])
+        return Columns(idents, times, min(times), max(times), self.model, self.counts, totals, new)
+
+    def each(self) -> Iterable[tuple[int, ...]]:
+        """Return time and counts of each event that is counted."""
+        if self.new is None:
+            return zip(self.times, *self.counts, strict=True)
+        return zip(self.times, *[compress(column, self.new) for column in self.counts], strict=True)
 
 
 def columns(raw: Any) -> Columns | None:
@@ -110,7 +120,7 @@ def apply_all(
         if copies == size:
             state.duplicates += copies
             return 0, copies
-        events = events.only(new)
+        events = events.only(new, copies)
     if events.oldest <= ids.floor:
         return None
     cost = _price(events, book, provider)
@@ -147,7 +157,7 @@ def _price(events: Columns, book: Book, provider: str) -> int | None:
         return (plain + tool) * a + read * b + write_5m * c + write_1h * d + out * e + fee * len(events.times)
     cost = 0
     price, model = book.price, events.model
-    for at, plain, read, write_5m, write_1h, out, _, tool in zip(events.times, *events.counts, strict=True):
+    for at, plain, read, write_5m, write_1h, out, _, tool in events.each():
         one = price(provider, model, None, at, plain + tool, read, write_5m, write_1h, out)
         if one is None:
             return None
@@ -156,7 +166,7 @@ def _price(events: Columns, book: Book, provider: str) -> int | None:
 
 
 def _largest_at_most(events: Columns, limit: int) -> bool:
-    """Tell whether no request has more than `limit` input tokens."""
+    """Tell whether no request has more than `limit` input tokens, even among those that are not counted."""
     inputs = [events.counts[index] for index in _INPUTS if events.totals[index]]
     return sum(map(max, inputs)) <= limit or max(map(sum, zip(*inputs, strict=True))) <= limit
 

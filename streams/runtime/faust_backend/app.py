@@ -72,7 +72,7 @@ class App(faust.App):
             "processing_guarantee": "at_least_once",
             "stream_wait_empty": False,
             "stream_recovery_delay": 0.0,
-            "stream_buffer_maxsize": 128,  # in batches; when the buffer is full, the consumer sleeps for 1 s
+            "stream_buffer_maxsize": 80,  # in batches; when the buffer is full, the consumer sleeps for 1 s
             "ConsumerScheduler": BatchScheduler,
             "TableManager": PromptTableManager,
             "PartitionAssignor": StableAssignor,
