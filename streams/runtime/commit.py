@@ -26,7 +26,7 @@ from tallystream.streams.runtime.partition import Partition
 from tallystream.streams.runtime.progress import Counters, FoldActivity
 from tallystream.streams.runtime.store import RowStore
 
-BACKLOG = 1_000
+BACKLOG = 250
 """Records of a partition that wait to be folded, from which on a group waits for more of them: who is that far behind
 gains more from fewer rows than from earlier ones. Without a backlog a group never waits."""
 BACKLOG_GROUP = 8_000

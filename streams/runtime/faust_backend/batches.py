@@ -13,8 +13,8 @@ from tallystream.streams.runtime.fold import InputRecord
 
 MAX_RECORDS = 4000
 """Maximum records in one event, which bounds how long folding it blocks the event loop."""
-MAX_LINE = 48
-"""Batches that are taken from the stream before they are folded: of 12 partitions, as many as 4 of each."""
+MAX_LINE = 24
+"""Batches that are taken from the stream before they are folded: of 12 partitions, 2 of each."""
 
 
 class EventBatch:
