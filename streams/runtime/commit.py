@@ -86,17 +86,19 @@ class GroupCommit:
 
         A session-hour that many records of the group change is written once, and in a backlog most are.
         """
-        enough = min(BACKLOG_GROUP, self._fold.max_unacked)
-        until = self._host.monotonic() + BACKLOG_SECONDS
-        while partition.waiting and not self.draining and partition.expected - partition.applied.offset < enough:
-            end = self._host.source_end(TopicPartition(self._source, partition.number))
-            left = until - self._host.monotonic()
-            if end is None or end - partition.expected < BACKLOG or left <= 0:
-                return
-            partition.wake.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(BACKLOG_SECONDS):
+                while self._has_backlog(partition):
+                    partition.wake.clear()
                     await partition.wake.wait()
+
+    def _has_backlog(self, partition: Partition) -> bool:
+        """Tell whether many more records are about to be folded, and may be before the next acknowledgement."""
+        enough = min(BACKLOG_GROUP, self._fold.max_unacked)
+        if self.draining or not partition.waiting or partition.expected - partition.applied.offset >= enough:
+            return False
+        end = self._host.source_end(TopicPartition(self._source, partition.number))
+        return end is not None and end - partition.expected >= BACKLOG
 
     async def commit(self, partition: Partition) -> None:
         """Commit what is dirty.

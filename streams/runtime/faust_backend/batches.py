@@ -51,14 +51,14 @@ class BatchLine:
         self.size = 0
         """Batches that were added."""
 
-    def add(self, partition: int, records: list[InputRecord]) -> None:
+    def add(self, partition: int, records: Sequence[InputRecord]) -> None:
         """Add a batch, to the last one of its partition if it continues that one."""
         self.size += 1
         line = self._batches.setdefault(partition, [])
         if line and len(line[-1]) + len(records) <= MAX_RECORDS and records[0].offset == line[-1][-1].offset + 1:
             line[-1] += records
         else:
-            line.append(records)
+            line.append([*records])
 
     def take(self) -> Iterator[tuple[int, list[InputRecord]]]:
         """Yield partition and records of what has been added, each partition's in order, until the line is empty."""
