@@ -10,6 +10,7 @@ The runtime (streams.runtime) ensures that each message is folded exactly once; 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain
 
 import structlog
 from typing_extensions import override
@@ -33,6 +34,7 @@ from tallystream.agents.session_cost.hour_state import (
 from tallystream.agents.session_cost.hours import HourSums
 from tallystream.agents.session_cost.metrics import FoldMetrics
 from tallystream.agents.session_cost.parse import Head, ParsedBatch, parse, parse_events, price
+from tallystream.agents.session_cost.runs import MIN_RUN, Tally, common_bounds, count_run, parts
 from tallystream.agents.session_cost.session_states import CountedAt
 from tallystream.schemas.catalogue import schema_of
 from tallystream.schemas.deadletters import DeadLetter
@@ -117,11 +119,36 @@ class SessionCost(Fold):
     # -- fold
 
     def fold(self, partition: Partition, records: Sequence[InputRecord]) -> None:
-        """Count the events of the messages."""
-        p, derived = partition.number, self._derived[partition.number]
+        """Count the events of the messages, session by session: those of one are all that its states depend on."""
+        derived = self._derived[partition.number]
         if partition.watermark != derived.watermark:
             derived.close(partition.watermark)
-        tallies: list[tuple[int, int, int]] = []
+        tallies: list[Tally] = []
+        bounds = common_bounds(derived, records) if len(records) > 1 else None
+        if bounds is None:
+            self._fold_singly(partition, derived, records, tallies)
+        else:
+            runs: dict[bytes | None, list[InputRecord]] = {}
+            for record in records:
+                runs.setdefault(record.key, []).append(record)
+            for run in chain.from_iterable(map(parts, runs.values())):
+                left: Sequence[InputRecord] = run
+                if len(run) >= MIN_RUN:
+                    session = derived.known.session(run[0].key, run[0].value)
+                    if session is not None and session.ids_of_counts:
+                        left = count_run(partition, derived, session, run, bounds, self._book, self._state, tallies)
+                self._fold_singly(partition, derived, left, tallies)
+        metrics = self._metrics
+        if tallies:
+            counters = (metrics.events, metrics.duplicates, metrics.late)
+            for counter, numbers in zip(counters, zip(*tallies, strict=True), strict=True):
+                counter.inc(sum(numbers))
+
+    def _fold_singly(
+        self, partition: Partition, derived: Derived, records: Sequence[InputRecord], tallies: list[Tally]
+    ) -> None:
+        """Count the events of the messages one after the other."""
+        p = partition.number
         split, book = derived.known.split, self._book
         for record in records:
             if HEADER in record.headers:
@@ -147,11 +174,6 @@ class SessionCost(Fold):
                     self._refuse(derived, Reason.INVALID_MESSAGE, letter)
             if batch.events:
                 tallies.append(self._count(partition, derived, record, batch))
-        metrics = self._metrics
-        if tallies:
-            counters = (metrics.events, metrics.duplicates, metrics.late)
-            for counter, numbers in zip(counters, zip(*tallies, strict=True), strict=True):
-                counter.inc(sum(numbers))
 
     def _correct(self, partition: Partition, derived: Derived, record: InputRecord) -> None:
         """Apply a price correction, or make a dead letter of it."""

@@ -1,12 +1,14 @@
-"""The event ids that a session-hour remembers, each with what was counted under it: blocks, immutable once full.
+"""The event ids that a session-hour remembers, each with what was counted under it: blocks, immutable once sealed.
 
-What a group writes grows with what changed: the entries of the open block, and the blocks that have become full. A
+What a group writes grows with what changed: the open entries, or one block of them when they are many (`seal`). A
 block is a row of its own, named by the hash of what is in it, and knows the one before it, so the chain of a state is
 read from its last block backwards, and a replaced worker's late blocks can neither replace nor be mistaken for
 another's.
 
 The last 4,608 ids are remembered. What is forgotten leaves the newest event time in it as the floor: an event that is
 not remembered and not newer than that may have been counted. A chain that ends early forgets more, and doubles nothing.
+Which entries a block has depends on the groups. What is forgotten, and when, depends on the entries alone, so that a
+group that is folded again forgets the same: a block ends at every 512 entries, and so many are forgotten together.
 What counts under an id may be replaced (`add`): the id is then in the chain twice, and the later entry is right.
 """
 
@@ -25,9 +27,12 @@ from tallystream.agents.session_cost import counted
 from tallystream.agents.session_cost.counted import UNKNOWN
 
 SEAL_BYTES = 80
-"""Bytes of the open entries from which on they become a block: fewer make more rows, more are written more often."""
+"""Bytes of the open entries from which on a group makes a block of them: fewer make more rows, more are written more
+often."""
+UNIT = 512
+"""Ids that are forgotten together; a block has so many at most."""
 MAX_IDS = 4608
-"""Ids in full blocks that are remembered."""
+"""Ids that are remembered at least."""
 NONE = bytes(8)
 """Takes the place of a block's name where no block exists."""
 FORMAT_IDS, FORMAT = 16, 18
@@ -60,7 +65,7 @@ class Block(NamedTuple):
 class EventIds:
     """The event ids that a state remembers. `seen` are all of them, `floor` is -1 until something is forgotten."""
 
-    __slots__ = ("blocks", "floor", "forgotten", "fresh", "full", "newest", "open", "opened", "seen")
+    __slots__ = ("blocks", "floor", "forgotten", "fresh", "full", "newest", "open", "opened", "room", "seen")
 
     def __init__(self) -> None:
         self.seen: dict[int, bytes] = {}
@@ -71,6 +76,8 @@ class EventIds:
         self.blocks: list[Block] = []
         self.full = 0
         """Entries in blocks."""
+        self.room = UNIT
+        """Entries until a block has to end."""
         self.newest = -1
         """Newest event time of all ids ever added."""
         self.floor = -1
@@ -84,27 +91,57 @@ class EventIds:
         self.seen[ident] = what
         self.open += ident.to_bytes(_ID, "little") + what
         self.opened += 1
+        self.room -= 1
         if at > self.newest:
             self.newest = at
-        if len(self.open) >= SEAL_BYTES:
-            self._seal()
+        if not self.room:
+            self._end_unit()
 
-    def extend(self, idents: Sequence[int], times: Sequence[int]) -> None:
-        """Do the same as `add` for ids that are different and not in `seen`, and of which nothing more is known."""
+    def extend(self, idents: Sequence[int], times: Sequence[int], newest: int) -> None:
+        """Do the same as `add` for ids that are different and not in `seen`, and of which nothing more is known.
+
+        `newest` is the newest of `times`.
+        """
         self.seen.update(dict.fromkeys(idents, UNKNOWN))
-        at = 0
-        while at < len(idents):
-            end = at + -((len(self.open) - SEAL_BYTES) // _PLAIN)
-            some = idents[at:end]
-            self.open += _plain(len(some)).pack(*some)
-            self.opened += len(some)
-            self.newest = max(self.newest, *times[at:end])
-            if len(self.open) >= SEAL_BYTES:
-                self._seal()
-            at = end
+        size = len(idents)
+        while size >= self.room:
+            room = self.room
+            self._open(idents[:room], max(times[:room]))
+            self._end_unit()
+            idents, times, size = idents[room:], times[room:], size - room
+            newest = max(times, default=-1)
+        if size:
+            self._open(idents, newest)
 
-    def _seal(self) -> None:
-        """Make a block of the open entries, and forget the oldest ones when there are enough."""
+    def _open(self, idents: Sequence[int], newest: int) -> None:
+        size = len(idents)
+        self.open += _plain(size).pack(*idents)
+        self.opened += size
+        self.room -= size
+        if newest > self.newest:
+            self.newest = newest
+
+    def _end_unit(self) -> None:
+        """End the block, and forget the oldest ones when there are enough."""
+        if self.open:
+            self._make_block()
+        self.room = UNIT
+        while self.full > MAX_IDS:
+            oldest = self.blocks.pop(0)
+            self.full -= oldest.size
+            for ident, what in unpack(oldest.entries):
+                if self.seen.get(ident) == what:  # else a later entry has taken its place
+                    del self.seen[ident]
+            self.floor = oldest.newest
+            if self.fresh.pop(oldest.name, None) is None:  # else it has never been written
+                self.forgotten.append(oldest.name)
+
+    def seal(self) -> None:
+        """Make a block of the open entries if they are many; before a group writes the state."""
+        if len(self.open) >= SEAL_BYTES:
+            self._make_block()
+
+    def _make_block(self) -> None:
         last = self.blocks[-1] if self.blocks else None
         before = self.floor if last is None else last.newest
         previous, newest = NONE if last is None else last.name, self.newest
@@ -114,14 +151,6 @@ class EventIds:
         self.fresh[name] = row
         self.full += self.opened
         self.open, self.opened = bytearray(), 0
-        while self.full > MAX_IDS:
-            oldest = self.blocks.pop(0)
-            self.full -= oldest.size
-            for ident, what in unpack(oldest.entries):
-                if self.seen.get(ident) == what:  # else a later entry has taken its place
-                    del self.seen[ident]
-            self.floor = oldest.newest
-            self.forgotten.append(oldest.name)
 
     def recount(self, counted: Mapping[int, bytes]) -> None:
         """Put something else in the place of what was counted under remembered ids.
@@ -164,6 +193,7 @@ class EventIds:
         """Take the open entries of a state that was put away."""
         self.open = bytearray(entries)
         self.opened = self._remember(entries)
+        self.room = UNIT - (self.full + self.opened) % UNIT
 
     def _remember(self, entries: bytes) -> int:
         """Note packed entries as seen; return how many they are."""
@@ -186,7 +216,7 @@ def from_chain(last: bytes, newest: int, still_open: bytes, read: Callable[[byte
     ids.newest = newest
     name = last
     blocks: list[tuple[Block, list[Entry]]] = []
-    while name != NONE and ids.full < MAX_IDS and (raw := read(name)) is not None:
+    while name != NONE and ids.full < MAX_IDS + UNIT and (raw := read(name)) is not None:
         block, entries = _load(name, raw)
         blocks.append((block, entries))
         ids.full += block.size

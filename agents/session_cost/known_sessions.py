@@ -51,6 +51,13 @@ class KnownSessions:
     def __len__(self) -> int:
         return len(self._known)
 
+    def session(self, key: bytes | None, value: bytes | None) -> KnownSession | None:
+        """Return the session of a key, whose first message `value` may be; None without a valid head."""
+        known = None if key is None else self._known.get(key)
+        if known is None and (found := self.split(key, value)) is not None:
+            known = found[0]
+        return known
+
     def split(self, key: bytes | None, value: bytes | None) -> tuple[KnownSession, Any] | None:
         """Return the session and the events, unchecked; None of a message that has to be parsed as a whole.
 

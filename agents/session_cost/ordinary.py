@@ -9,10 +9,10 @@ event by event; a property test holds both to the same result. Nothing is change
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import compress
-from operator import gt, itemgetter
+from operator import gt, itemgetter, sub
 from typing import Any, NamedTuple
 
 import orjson
@@ -20,6 +20,7 @@ import orjson
 from tallystream.agents.pricing.book import Book
 from tallystream.agents.session_cost.counted import UNKNOWN
 from tallystream.agents.session_cost.derived import Derived
+from tallystream.agents.session_cost.event_ids import MAX_IDS
 from tallystream.agents.session_cost.hour_state import State, open_bucket
 from tallystream.agents.session_cost.known_sessions import KnownSession
 from tallystream.agents.session_cost.parse import MAIN, MAX_TEXT_BYTES, Head, is_id
@@ -30,6 +31,7 @@ from tallystream.streams.runtime import InputRecord, Partition
 _FIELDS = itemgetter(*MAIN)
 _HEX = b"0123456789abcdef"
 _ID_LENGTHS = {16}
+_NOTHING_MORE = {None, UNKNOWN}
 _WIDTH = len(MAIN)
 _OUTPUT, _REASONING = TOKEN_COUNTS.index("output"), TOKEN_COUNTS.index("reasoning")
 _INPUTS = tuple(index for index in range(len(TOKEN_COUNTS)) if index not in (_OUTPUT, _REASONING))
@@ -47,15 +49,24 @@ class Columns(NamedTuple):
     counts: Sequence[tuple[int, ...]]
     """input_uncached, cache_read, cache_write_5m, cache_write_1h, output, reasoning, tool."""
     totals: list[int]
-    """The sum of each of `counts`."""
+    """The sum of each of `counts`, over the events that are counted."""
+    new: Sequence[bool] | None = None
+    """Which events of `counts` are counted, where not all are; `idents`, `times` and `totals` are theirs alone."""
 
-    def without(self, known: dict[int, bytes]) -> Columns:
-        """Return the events whose ids are not known; there must be one."""
-        new = [ident not in known for ident in self.idents]
-        times = tuple(compress(self.times, new))
-        counts = [tuple(compress(column, new)) for column in self.counts]
+    def only(self, new: list[bool], copies: int) -> Columns:
+        """Return the events that are new, all but so many, which are few; there must be one."""
+        times, totals, at = tuple(compress(self.times, new)), self.totals, -1
+        for _ in range(copies):
+            at = new.index(False, at + 1)
+            totals = [*map(sub, totals, [column[at] for column in self.counts])]
         idents = tuple(compress(self.idents, new))
-        return Columns(idents, times, min(times), max(times), self.model, counts, [*map(sum, counts)])
+        return Columns(idents, times, min(times), max(times), self.model, self.counts, totals, new)
+
+    def each(self) -> Iterable[tuple[int, ...]]:
+        """Return time and counts of each event that is counted."""
+        if self.new is None:
+            return zip(self.times, *self.counts, strict=True)
+        return zip(self.times, *[compress(column, self.new) for column in self.counts], strict=True)
 
 
 def columns(raw: Any) -> Columns | None:
@@ -92,21 +103,24 @@ def apply_all(
 ) -> tuple[int, int] | None:
     """Count the events in their hour's state; return how many were counted and how many are copies.
 
-    None, and the state as it was, when one of them is not to be counted in this simple way: it may be refused, have no
-    price, or repeat another one of the message. The caller sets `state.version`.
+    None, and the state as it was, when one of them is not to be counted in this simple way: it may be refused, or have
+    no price. The caller sets `state.version`.
     """
     ids, size = state.ids, len(events.idents)
-    if len({*events.idents}) < size:
-        return None
+    if size >= ids.room and ids.full + ids.opened + size > MAX_IDS:
+        return None  # some of the ids that are remembered may be forgotten on the way
     seen, copies = ids.seen, 0
-    if not seen.keys().isdisjoint(events.idents):
-        if any(seen.get(ident, UNKNOWN) != UNKNOWN for ident in events.idents):
+    if len({*events.idents}) < size or not seen.keys().isdisjoint(events.idents):
+        if not {*map(seen.get, events.idents)} <= _NOTHING_MORE:
             return None
-        copies = sum(ident in seen for ident in events.idents)
+        met: set[int] = set()
+        meet = met.add  # it returns None
+        new = [not (ident in seen or ident in met or meet(ident)) for ident in events.idents]
+        copies = new.count(False)
         if copies == size:
             state.duplicates += copies
             return 0, copies
-        events = events.without(seen)
+        events = events.only(new, copies)
     if events.oldest <= ids.floor:
         return None
     cost = _price(events, book, provider)
@@ -116,7 +130,7 @@ def apply_all(
     sums = state.buckets.get(bucket) or open_bucket(state, bucket)
     if sums is None:
         return None
-    ids.extend(events.idents, events.times)
+    ids.extend(events.idents, events.times, events.newest)
     state.duplicates += copies
     size -= copies
     sums[0] += size  # in the order of agents.sums
@@ -143,7 +157,7 @@ def _price(events: Columns, book: Book, provider: str) -> int | None:
         return (plain + tool) * a + read * b + write_5m * c + write_1h * d + out * e + fee * len(events.times)
     cost = 0
     price, model = book.price, events.model
-    for at, plain, read, write_5m, write_1h, out, _, tool in zip(events.times, *events.counts, strict=True):
+    for at, plain, read, write_5m, write_1h, out, _, tool in events.each():
         one = price(provider, model, None, at, plain + tool, read, write_5m, write_1h, out)
         if one is None:
             return None
@@ -152,7 +166,7 @@ def _price(events: Columns, book: Book, provider: str) -> int | None:
 
 
 def _largest_at_most(events: Columns, limit: int) -> bool:
-    """Tell whether no request has more than `limit` input tokens."""
+    """Tell whether no request has more than `limit` input tokens, even among those that are not counted."""
     inputs = [events.counts[index] for index in _INPUTS if events.totals[index]]
     return sum(map(max, inputs)) <= limit or max(map(sum, zip(*inputs, strict=True))) <= limit
 

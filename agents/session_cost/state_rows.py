@@ -67,6 +67,7 @@ def dump(key: bytes, state: State) -> tuple[list[Row], list[Row]]:
     The caller writes the tombstones behind all heads of the group. What is returned is not returned again.
     """
     ids = state.ids
+    ids.seal()
     rows: list[Row] = [(_part(key, b"i", name), row) for name, row in ids.fresh.items()]
     gone: list[Row] = [(_part(key, b"i", name), None) for name in ids.forgotten]
     ids.fresh, ids.forgotten = {}, []

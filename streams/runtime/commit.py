@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 
 from aiokafka.structs import TopicPartition
@@ -25,6 +26,14 @@ from tallystream.streams.runtime.partition import Partition
 from tallystream.streams.runtime.progress import Counters, FoldActivity
 from tallystream.streams.runtime.store import RowStore
 
+BACKLOG = 250
+"""Records of a partition that wait to be folded, from which on a group waits for more of them: who is that far behind
+gains more from fewer rows than from earlier ones. Without a backlog a group never waits."""
+BACKLOG_GROUP = 8_000
+"""Records for which a group waits in a backlog."""
+BACKLOG_SECONDS = 2.0
+"""Seconds that it waits for them at most."""
+
 
 class GroupCommit:
     """Commits the groups of the partitions in `owned` to the topic `changelog` and the store."""
@@ -35,6 +44,7 @@ class GroupCommit:
         host: Host,
         store: RowStore,
         owned: Mapping[int, Partition],
+        source: str,
         changelog: str,
         *,
         source_id: bytes,
@@ -47,12 +57,15 @@ class GroupCommit:
         self._host = host
         self._store = store
         self._owned = owned
+        self._source = source
         self._changelog = changelog
         self._source_id = source_id
         self._expiry = expiry
         self._late_writes = late_writes
         self._counters = counters
         self._activity = activity
+        self.draining = False
+        """Whether folding has ended, so that no group waits for more records."""
 
     async def run(self, partition: Partition) -> None:
         """Commit one group after another for as long as the partition is ours; any failure ends the process."""
@@ -61,11 +74,31 @@ class GroupCommit:
                 await partition.wake.wait()
                 if self._fold.linger:
                     await asyncio.sleep(self._fold.linger)
+                await self._gather(partition)
                 partition.wake.clear()
                 if partition.waiting or partition.expired:
                     await self.commit(partition)
         except Exception as exc:  # noqa: BLE001 - whatever it is, going on could lose records
             self._host.fail_fast(exc)
+
+    async def _gather(self, partition: Partition) -> None:
+        """Wait until a partition with a backlog has folded enough for a large group.
+
+        A session-hour that many records of the group change is written once, and in a backlog most are.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(BACKLOG_SECONDS):
+                while self._has_backlog(partition):
+                    partition.wake.clear()
+                    await partition.wake.wait()
+
+    def _has_backlog(self, partition: Partition) -> bool:
+        """Tell whether many more records are about to be folded, and may be before the next acknowledgement."""
+        enough = min(BACKLOG_GROUP, self._fold.max_unacked)
+        if self.draining or not partition.waiting or partition.expected - partition.applied.offset >= enough:
+            return False
+        end = self._host.source_end(TopicPartition(self._source, partition.number))
+        return end is not None and end - partition.expected >= BACKLOG
 
     async def commit(self, partition: Partition) -> None:
         """Commit what is dirty.

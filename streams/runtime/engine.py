@@ -85,6 +85,7 @@ class Engine:
             host,
             store,
             self._owned,
+            source,
             changelog,
             source_id=self.topic_ids.get(source, "").encode(),
             expiry=self.expiry,
@@ -196,7 +197,9 @@ class Engine:
 
     async def drain(self, seconds: float) -> bool:
         """Stop folding and wait until everything folded is acknowledged; return whether that succeeded in time."""
-        self._closing = True
+        self._closing = self._groups.draining = True
+        for partition in self._owned.values():
+            partition.wake.set()
         deadline = self.host.monotonic() + seconds
         while any(one.waiting or one.applied.offset < one.expected for one in self._owned.values()):
             if self.host.monotonic() > deadline:

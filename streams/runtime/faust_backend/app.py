@@ -24,6 +24,8 @@ from tallystream.streams.service.ops import Health
 
 DRAIN_TIMEOUT = 5.0
 STUCK_AFTER = 30.0
+FETCH_BYTES = 2 << 20
+"""Bytes of one partition in one fetch. In a backlog larger batches make an event cheaper, and take more memory."""
 
 
 class App(faust.App):
@@ -71,8 +73,9 @@ class App(faust.App):
             "broker_commit_interval": 1.0,
             "processing_guarantee": "at_least_once",
             "stream_wait_empty": False,
+            "consumer_max_fetch_size": FETCH_BYTES,
             "stream_recovery_delay": 0.0,
-            "stream_buffer_maxsize": 128,  # in batches; when the buffer is full, the consumer sleeps for 1 s
+            "stream_buffer_maxsize": 80,  # in batches; when the buffer is full, the consumer sleeps for 1 s
             "ConsumerScheduler": BatchScheduler,
             "TableManager": PromptTableManager,
             "PartitionAssignor": StableAssignor,

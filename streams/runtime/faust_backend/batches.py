@@ -13,6 +13,8 @@ from tallystream.streams.runtime.fold import InputRecord
 
 MAX_RECORDS = 4000
 """Maximum records in one event, which bounds how long folding it blocks the event loop."""
+MAX_LINE = 24
+"""Batches that are taken from the stream before they are folded: of 12 partitions, 2 of each."""
 
 
 class EventBatch:
@@ -36,6 +38,37 @@ class EventBatch:
         self.offset = last.offset
         self.timestamp = last.timestamp
         self.value = records
+
+
+class BatchLine:
+    """Batches that wait to be folded, those of a partition joined: many records cost less together.
+
+    Only what has been read already is taken, so without a backlog no batch waits for another one.
+    """
+
+    def __init__(self) -> None:
+        self._batches: dict[int, list[list[InputRecord]]] = {}
+        self.size = 0
+        """Batches that were added."""
+
+    def add(self, partition: int, records: Sequence[InputRecord]) -> None:
+        """Add a batch, to the last one of its partition if it continues that one."""
+        self.size += 1
+        line = self._batches.setdefault(partition, [])
+        if line and len(line[-1]) + len(records) <= MAX_RECORDS and records[0].offset == line[-1][-1].offset + 1:
+            line[-1] += records
+        else:
+            line.append([*records])
+
+    def take(self) -> Iterator[tuple[int, list[InputRecord]]]:
+        """Yield partition and records of what has been added, each partition's in order, until the line is empty."""
+        while self._batches:
+            partition, line = next(iter(self._batches.items()))
+            records = line.pop(0)
+            if not line:
+                del self._batches[partition]
+            yield partition, records
+        self.size = 0
 
 
 class BatchScheduler(SchedulingStrategyT):

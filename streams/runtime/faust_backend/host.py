@@ -17,6 +17,9 @@ from tallystream.streams.runtime.faust_backend.reader import kafka_reader
 from tallystream.streams.runtime.host import Packed, Reader
 from tallystream.streams.service.clock import boottime
 
+READER_BYTES = 1 << 20
+"""Bytes of one partition in one fetch of a reader without a limit of its own."""
+
 
 class FaustHost:
     """The process of one Faust app. Relies on `Consumer.highwater`, `highwaters`, `earliest_offsets`, `position`,
@@ -69,7 +72,7 @@ class FaustHost:
 
     def reader(self, *, fetch_bytes: int | None = None) -> AbstractAsyncContextManager[Reader]:
         """Open a reader."""
-        return kafka_reader(self._app.context.kafka, fetch_bytes or self._app.conf.consumer_max_fetch_size)
+        return kafka_reader(self._app.context.kafka, fetch_bytes or READER_BYTES)
 
     # -- the source's consumer
 

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from tallystream.streams.runtime.engine import Engine
 from tallystream.streams.runtime.faust_backend.app import App
-from tallystream.streams.runtime.faust_backend.batches import BatchSchema
+from tallystream.streams.runtime.faust_backend.batches import MAX_LINE, BatchLine, BatchSchema
 from tallystream.streams.runtime.faust_backend.host import FaustHost
 from tallystream.streams.runtime.fold import Fold
 from tallystream.streams.runtime.standby import Standby
@@ -77,10 +77,15 @@ class FoldTable(faust.Table[bytes, bytes]):
         app.agent(app.topic(source, schema=BatchSchema(), partitions=partitions), name=f"fold_{fold.name}")(self._agent)
 
     async def _agent(self, stream: Any) -> None:
-        self.app.context.lines[self.engine.source] = lambda: stream.channel.queue.qsize()
+        line, queue = BatchLine(), stream.channel.queue
+        self.app.context.lines[self.engine.source] = lambda: queue.qsize() + line.size
         async for event in stream.noack().events():
+            line.add(event.message.partition, event.value)
+            if line.size < MAX_LINE and not queue.empty():
+                continue
             try:
-                await self.engine.accept(event.message.partition, event.value)
+                for partition, records in line.take():
+                    await self.engine.accept(partition, records)
             except Exception as exc:  # noqa: BLE001 - Faust would acknowledge the batch and continue
                 self.app.die(exc)
 
