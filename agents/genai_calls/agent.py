@@ -80,6 +80,8 @@ class _Derived:
     released: list[Release] = field(default_factory=list)
     letters: list[tuple[bytes, bytes]] = field(default_factory=list)
     late: int = 0
+    marked_days: set[int] = field(default_factory=set)
+    """Days of append time that have marks."""
 
 
 class GenaiCalls(Fold):
@@ -114,7 +116,9 @@ class GenaiCalls(Fold):
         state = JoinState(self._config.hold_ms, self._config.quiet_ms, lambda _: None, is_marked)
         derived = self._derived[partition.number] = _Derived(state)
         since = position.append_ms - self._config.memory_ms
-        for append_ms, offset, value in rows.batches(partition.rows(self.is_closed), since, position.offset):
+        stored = rows.read_all(partition.rows(self.is_closed), since, position.offset)
+        derived.marked_days = stored.marked_days
+        for append_ms, offset, value in stored.batches:
             derived.offset = offset
             state.advance(append_ms)
             state.add(*_read(CallBatch.model_validate_json(value)), offset)
@@ -142,11 +146,13 @@ class GenaiCalls(Fold):
         def read(key: bytes) -> bytes | None:
             return partition.cache.get(key) or partition.stored(key)
 
-        return rows.is_marked(read, mark, derived.state.now_ms, derived.offset, self._config.mark_days)
+        now, days = derived.state.now_ms, self._config.mark_days
+        return rows.is_marked(read, mark, now, derived.offset, days, derived.marked_days)
 
     def _mark(self, partition: Partition, mark: bytes) -> None:
         derived = self._derived[partition.number]
         key, row = rows.mark_row(derived.state.now_ms, derived.offset, mark)
+        derived.marked_days.add(derived.state.now_ms // rows.DAY_MS)
         partition.cache[key] = partition.dirty[key] = row
 
     # -- fold

@@ -11,7 +11,8 @@ effect as no group at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
+from typing import NamedTuple
 
 from tallystream.schemas.errors import UnfitError
 
@@ -46,25 +47,48 @@ def version_of(row: bytes) -> int:
     return int.from_bytes(row[1 : 1 + _VERSION_BYTES], "big")
 
 
-def is_marked(read: Callable[[bytes], bytes | None], mark: bytes, append_ms: int, offset: int, days: int) -> bool:
-    """Tell whether a mark was made by a message up to `offset`, in the last `days` before its append time."""
+def is_marked(
+    read: Callable[[bytes], bytes | None],
+    mark: bytes,
+    append_ms: int,
+    offset: int,
+    days: int,
+    marked_days: Collection[int],
+) -> bool:
+    """Tell whether a mark was made by a message up to `offset`, in the last `days` before its append time.
+
+    Only `marked_days`, which are all that have marks, are looked up: the days may be many, and those with marks few.
+    """
     today = append_ms // DAY_MS
-    for day in range(today, today - days - 1, -1):
-        row = read(_mark_key(day, mark))
-        if row is not None and version_of(row) <= offset:
-            return True
+    for day in marked_days:
+        if today - days <= day <= today:
+            row = read(_mark_key(day, mark))
+            if row is not None and version_of(row) <= offset:
+                return True
     return False
 
 
-def batches(rows: Iterable[tuple[bytes, bytes]], since_ms: int, before: int) -> Iterator[tuple[int, int, bytes]]:
-    """Return append time, offset and value of the messages appended since a time and before an offset, in order."""
-    found = []
+class Stored(NamedTuple):
+    """What the rows of a partition hold."""
+
+    batches: list[tuple[int, int, bytes]]
+    """Append time, offset and value of the messages appended since a time and before an offset, in order."""
+    marked_days: set[int]
+    """The days of append time that have marks."""
+
+
+def read_all(rows: Iterable[tuple[bytes, bytes]], since_ms: int, before: int) -> Stored:
+    """Read all rows; of the messages those that were appended since a time and before an offset."""
+    found: list[tuple[int, int, bytes]] = []
+    marked_days: set[int] = set()
     for key, row in rows:
         if key.startswith(_BATCH):
             append_ms, offset = (int(part) for part in key[2:].split(b"|"))
             if append_ms >= since_ms and offset < before:
                 found.append((offset, append_ms, row[1 + _VERSION_BYTES :]))
-    return ((append_ms, offset, value) for offset, append_ms, value in sorted(found))
+        elif key.startswith(_MARK):
+            marked_days.add(int(key[2:8]))
+    return Stored([(append_ms, offset, value) for offset, append_ms, value in sorted(found)], marked_days)
 
 
 def watermark(append_ms: int, keep_ms: int) -> bytes:

@@ -70,13 +70,14 @@ def expected(one: Rig) -> tuple[dict[str, Any], dict[str, Any]]:
     days: dict[str, dict[str, Any]] = {}
     models: dict[tuple[str, str], dict[str, Any]] = {}
     for day, cell in cells(one):
-        sums = days.setdefault(day, {"requests": 0, "tokens": 0, "cost": Decimal(0)})
+        # a day on which nothing was asked yet has no number of requests, but it may have costs
+        sums = days.setdefault(day, {"requests": None, "tokens": None, "cost": Decimal(0)})
         sums["cost"] += sum(cell.costs.values(), Decimal(0))
         if cell.kind in ASKS:
             requests = cell.counts["num_model_requests"]
             tokens = cell.counts.get("input_tokens", 0) + cell.counts.get("output_tokens", 0)
-            sums["requests"] += requests
-            sums["tokens"] += tokens
+            sums["requests"] = (sums["requests"] or 0) + requests
+            sums["tokens"] = (sums["tokens"] or 0) + tokens
             if cell.model:
                 of_model = models.setdefault((cell.model, day), {"requests": 0, "tokens": 0})
                 of_model["requests"] += requests

@@ -28,6 +28,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.rows: dict[bytes, bytes] = {}
+        self.marked_days: set[int] = set()
         self.values: dict[bytes, list[Sighting]] = {}
         self.offset = -1
         self.released: dict[str, Release] = {}
@@ -39,9 +40,10 @@ class Stage:
 
     def _mark(self, mark: bytes) -> None:
         self.rows.update([rows.mark_row(self.state.now_ms, self.offset, mark)])
+        self.marked_days.add(self.state.now_ms // rows.DAY_MS)
 
     def _is_marked(self, mark: bytes) -> bool:
-        return rows.is_marked(self.rows.get, mark, self.state.now_ms, self.offset, 8)
+        return rows.is_marked(self.rows.get, mark, self.state.now_ms, self.offset, 8, self.marked_days)
 
     def fold(self, offset: int, append_ms: int, seen: list[Sighting]) -> list[Release]:
         """Process one message and keep the calls that it releases."""
@@ -60,8 +62,9 @@ class Stage:
     def restart(self, position: int, append_ms: int) -> None:
         """Drop the memory; `position` is the next offset to fold, and rows of later messages are torn."""
         self.state = self._state()
-        kept = [(key, row) for key, row in self.rows.items() if key.startswith(b"b|")]
-        for at, offset, _ in rows.batches(kept, append_ms - QUIET - 2 * HOLD, position):
+        stored = rows.read_all(self.rows.items(), append_ms - QUIET - 2 * HOLD, position)
+        self.marked_days = stored.marked_days
+        for at, offset, _ in stored.batches:
             key, _ = rows.batch_row(at, offset, b"")
             self.offset = offset
             self.state.advance(at)
@@ -98,6 +101,25 @@ def log(fleet: Fleet, random: Random, spread_ms: int) -> list[Message]:
         messages.append((at, sightings(spans[:size])))
         del spans[:size]
     return messages
+
+
+def test_only_days_with_marks_are_looked_up() -> None:
+    """A partition that keeps ten years of marks would otherwise look up thousands of rows for each call."""
+    today = T0 // rows.DAY_MS
+    written = dict([rows.mark_row(T0 - 3 * rows.DAY_MS, 1, b"a"), rows.mark_row(T0 - 9 * rows.DAY_MS, 2, b"b")])
+    days = rows.read_all(written.items(), 0, 10).marked_days
+    assert days == {today - 3, today - 9}
+    asked: list[bytes] = []
+
+    def read(key: bytes) -> bytes | None:
+        asked.append(key)
+        return written.get(key)
+
+    assert rows.is_marked(read, b"a", T0, 5, 3650, days)
+    assert rows.is_marked(read, b"b", T0, 5, 3650, days)
+    assert not rows.is_marked(read, b"b", T0, 5, 8, days), "its day is no longer remembered"
+    assert not rows.is_marked(read, b"b", T0, 1, 3650, days), "a later message made it"
+    assert len(asked) <= 7
 
 
 @examples(150, deadline=None)
