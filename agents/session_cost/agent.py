@@ -268,8 +268,7 @@ class SessionCost(Fold):
         for state in touched.values():
             state.version = version
         partition.dirty.update(touched)
-        derived.weight += len(events)
-        derived.newest = (append_ms, events[-1][1])
+        derived.folded(len(events), append_ms, events[-1][1])
         return counted, copies, lates
 
     def _place(

@@ -41,6 +41,14 @@ class Derived:
         self.closed_hour = hour_from_iso(watermark.decode()) if watermark else 0
         self._bounds = None
 
+    def folded(self, events: int, append_ms: int, at: int) -> None:
+        """Note a message with so many events, the last of them of the time `at`. Sessions are folded one after the
+        other, so the newest message may come before others.
+        """
+        self.weight += events
+        if self.newest is None or append_ms >= self.newest[0]:
+            self.newest = append_ms, at
+
     def bounds(self, append_ms: int) -> Bounds:
         """Return the bounds of messages appended at this time, which those of one record batch have in common."""
         bounds = self._bounds

@@ -210,8 +210,7 @@ def count(
         return None
     state.version = version
     partition.dirty[key] = state
-    derived.weight += len(times)
-    derived.newest = (append_ms, times[-1])
+    derived.folded(len(times), append_ms, times[-1])
     return (*counted, counted[0] if late else 0)
 
 
@@ -284,6 +283,5 @@ def _count_one(  # noqa: C901 - it is flat, and the fold of small messages spend
         return None
     state.version = version
     partition.dirty[key] = state
-    derived.weight += 1
-    derived.newest = (append_ms, at)
+    derived.folded(1, append_ms, at)
     return (0, 1, 0) if known is not None else (1, 0, 1 if late else 0)

@@ -133,7 +133,6 @@ def count_run(
         last = records[indices[-1]]
         state.version = partition.version(last.offset)
         partition.dirty[key] = state
-        derived.weight += len(events.times)
-        derived.newest = max(derived.newest or (-1, -1), (last.timestamp, events.times[-1]))
+        derived.folded(len(events.times), last.timestamp, events.times[-1])
         tallies.append((*counted, counted[0] if late else 0))
     return left
