@@ -38,6 +38,12 @@ _SpanKey = tuple[str, str]
 """Trace and span id."""
 _SEARCHED: Final = 4096
 """Characters of a tool's output that are searched; Codex writes the id first."""
+_RARE: Final = b"w"
+"""The byte of the tool's name that bodies have least of."""
+_RARE_PLACE: Final = MARK.index(_RARE)
+_LOOKS: Final = 32
+_SPARSE: Final = 2_048
+"""The byte is looked at so many times, and once more for so many bytes of a body; then the text is searched."""
 
 
 _SPAN_HINT: Final = Hint(re.compile(rb"conversation\.id"), re.compile(r"^conversation\.id$", re.MULTILINE))
@@ -54,6 +60,22 @@ class FoundLink(NamedTuple):
     parent: str
 
 
+def mentions_tool(body: bytes) -> bool:
+    """Whether the tool's name is anywhere in a body, content included.
+
+    CPython finds a single byte ten times as fast as a text, and a request of Codex has this one a few times in 10 kB. A
+    body that has it often is searched for the text.
+    """
+    at = body.find(_RARE)
+    for _ in range(_LOOKS + len(body) // _SPARSE):
+        if at < 0:
+            return False
+        if body.startswith(MARK, max(0, at - _RARE_PLACE)):
+            return True
+        at = body.find(_RARE, at + 1)
+    return at >= 0 and body.find(MARK, max(0, at - _RARE_PLACE)) >= 0
+
+
 def session_links(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> list[FoundLink]:
     """Return the links that a logs request tells, each once.
 
@@ -63,7 +85,7 @@ def session_links(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> l
         InvalidBodyError: it is not a logs request, or exceeds a limit.
 
     """
-    if MARK not in body:
+    if not mentions_tool(body):
         return []
     found: dict[FoundLink, None] = {}
     for record in read_logs(body, encoding, limits, HINT).candidates:
@@ -81,7 +103,7 @@ def span_links(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> list
         InvalidBodyError: it is not a traces request, or exceeds a limit.
 
     """
-    if MARK not in body:
+    if not mentions_tool(body):
         return []
     above: dict[_SpanKey, _SpanKey] = {}
     spawns: dict[_SpanKey, str] = {}

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.conftest import SHARED
 from tests.support.otlp_bodies import AT_NS, SECRET, Group, Record, codex_noise, codex_record, codex_response, encode
 from tests.support.otlp_spans import Attribute, MadeSpan
 from tests.support.otlp_spans import encode as encode_spans
 
-from tallystream.schemas.clients.links import MAX_LINKS, FoundLink, session_links, span_links
+from tallystream.schemas.clients.links import MARK, MAX_LINKS, FoundLink, mentions_tool, session_links, span_links
 from tallystream.schemas.otlp import Encoding
 from tallystream.streams.gateway.ingest import decode
 
@@ -120,3 +122,13 @@ def test_other_spans_link_nothing() -> None:
     assert linked(spawn, codex_span("circle", "circle", CHILD)) == []
     assert linked(codex_span("wait", "", PARENT, "wait_agent"), codex_span("child", "wait", CHILD)) == []
     assert linked(spawn, replace(codex_span("child", "spawn", CHILD), scope="another")) == []
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"w", b"spa", b"spawn", b"spawn_agen", b"wn_agent", MARK, b"-" * 100, b"w" * 50]), max_size=9
+    )
+)
+def test_name_of_the_tool_is_found_wherever_it_is(parts: list[bytes]) -> None:
+    body = b"".join(parts)
+    assert mentions_tool(body) is (MARK in body)
