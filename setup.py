@@ -5,7 +5,7 @@ way of every small request and of every usage message is compiled. What walks ov
 Cython, with the C types of the .pxd file beside the module: mypyc would make a Python integer of each position.
 
 A loop over the contents of a body or over messages stays interpreted, or takes each step from an interpreted one
-(`schemas/otlp/logs.py`, `streams/gateway/ingest.py`, `agents/session_cost/agent.py`), because compiled code does not
+(`schemas/otlp/logs.py`, `streams/gateway/ingest.py`, `agents/session_cost/fold.py`), because compiled code does not
 let other threads run between its steps: a large body is decoded in a thread beside the event loop, and messages are
 fetched in one beside the fold. A walk takes a few milliseconds at most, because larger bodies are not walked.
 """

@@ -12,6 +12,9 @@ from tallystream.agents.session_cost.session_states import SessionHours
 from tallystream.schemas.hours import hour_from_iso
 from tallystream.streams.runtime.changelog import Row
 
+STATE_IDS = 30
+"""Weight of a decoded state besides its ids."""
+
 
 @dataclass
 class Derived:

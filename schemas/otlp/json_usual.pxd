@@ -34,6 +34,7 @@ cdef class UsualLogs:
     cdef object _hint
     cdef bytes _mark
     cdef bint _marked
+    cdef bint _names_only
     cdef Py_ssize_t _objects
     cdef Py_ssize_t _offset
     cdef const unsigned char* _plain
@@ -62,6 +63,7 @@ cdef class UsualLogs:
     @cython.locals(begin=Py_ssize_t, escaped=bint)
     cdef Py_ssize_t _log_record(self, Py_ssize_t at) except? -1
 
+    @cython.locals(marked=bint)
     cdef Py_ssize_t _pair(self, Py_ssize_t at) except? -1
 
     @cython.locals(begin=Py_ssize_t, after=Py_ssize_t, ended=Py_ssize_t)

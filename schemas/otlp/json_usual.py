@@ -71,6 +71,7 @@ class UsualLogs:
         "_hint",
         "_mark",
         "_marked",
+        "_names_only",
         "_objects",
         "_offset",
         "_plain",
@@ -105,7 +106,8 @@ class UsualLogs:
         """Whether a text has an escape with digits: it may be part of a name, and only parsing tells whether it is
         valid."""
         self._marked = False
-        """Whether a text has the mark."""
+        """Whether a text has the mark; a value of an attribute does not count where names must have it, too."""
+        self._names_only = hint.names_mark.encode() == hint.mark
         self._resource = NOWHERE
         self._scope = NOWHERE
         self.found: list[Found] = []
@@ -203,7 +205,10 @@ class UsualLogs:
         at = self._string(at) if self._is(at, _QUOTE) else -1
         if self._is(at, _COMMA):
             self._commas += 1
+            marked = self._marked
             at = self._value(self._name(self._expect(at, _COMMA), b"value"), 0)
+            if self._names_only:
+                self._marked = marked
         return self._expect(at, _CLOSE)
 
     def _object(self, at: int, kind: int, depth: int) -> int:

@@ -1,8 +1,6 @@
 # The C types of protobuf_fields.py in the compiled form (setup.py); the Python file has the code and says what it does.
 cimport cython
 
-cdef int _RESOURCE_DROPPED
-cdef int _RESOURCE_ENTITY
 cdef int _KEY
 cdef int _VALUE
 cdef int _TEXT
@@ -13,11 +11,14 @@ cdef int _ARRAY
 cdef int _PAIRS
 cdef int _BYTES
 
-@cython.locals(values=dict, tag=int, start=Py_ssize_t)
-cpdef attributes_of(bytes body, Py_ssize_t at, Py_ssize_t stop, int wanted)
+@cython.locals(tag=int, start=Py_ssize_t, end=Py_ssize_t, _=Py_ssize_t)
+cpdef (Py_ssize_t, Py_ssize_t) key_of(bytes body, Py_ssize_t at, Py_ssize_t stop)
 
-@cython.locals(tag=int, start=Py_ssize_t, key=str)
+@cython.locals(start=Py_ssize_t, end=Py_ssize_t, key=str)
 cpdef bint add_attribute(bytes body, Py_ssize_t at, Py_ssize_t stop, dict values) except? False
+
+@cython.locals(tag=int, _=Py_ssize_t)
+cpdef bint is_scalar(bytes body, Py_ssize_t at, Py_ssize_t stop) except? False
 
 @cython.locals(tag=int, start=Py_ssize_t)
 cpdef any_value(bytes body, Py_ssize_t at, Py_ssize_t stop)

@@ -14,8 +14,6 @@ _DOUBLE: Final = struct.Struct("<d")
 ODD: Final = Broken("its bytes are not an AnyValue in its usual form")
 
 # Tags: the field's number and wire type (0 varint, 1 eight bytes, 2 length-delimited, 5 four bytes).
-_RESOURCE_DROPPED: Final = 0x10
-_RESOURCE_ENTITY: Final = 0x1A
 _KEY: Final = 0x0A
 _VALUE: Final = 0x12
 _TEXT: Final = 0x0A
@@ -27,48 +25,50 @@ _PAIRS: Final = 0x32
 _BYTES: Final = 0x3A
 
 
-def attributes_of(body: bytes, at: int, stop: int, wanted: int) -> dict[str, Value] | None:
-    """Return the attributes of a resource; None when it is not in the usual form."""
-    values: dict[str, Value] = {}
-    try:
-        while at < stop:
-            tag, start, at = field(body, at, stop)
-            if at < 0:
-                return None
-            if tag == wanted:
-                if not add_attribute(body, start, at, values):
-                    return None
-            elif tag != _RESOURCE_DROPPED and tag != _RESOURCE_ENTITY:
-                return None
-    except UnicodeDecodeError:
-        return None
-    return values
+def key_of(body: bytes, at: int, stop: int) -> tuple[int, int]:
+    """Return where the key of a KeyValue begins and ends; the end is -1 when it is not in the usual form: a key, and
+    then a value or nothing.
+    """
+    if at >= stop:
+        return at, -1
+    tag, start, end = field(body, at, stop)
+    if end < 0 or tag != _KEY:
+        return start, -1
+    if end < stop:
+        tag, _, at = field(body, end, stop)
+        if at != stop or tag != _VALUE:
+            return start, -1
+    return start, end
 
 
 def add_attribute(body: bytes, at: int, stop: int, values: dict[str, Value]) -> bool:
-    """Add a KeyValue; return whether it is in the usual form: a key, and then a value or nothing.
+    """Add a KeyValue; return whether it is in the usual form.
 
     Raises:
         UnicodeDecodeError: a text is not UTF-8.
 
     """
-    if at >= stop:
+    start, end = key_of(body, at, stop)
+    if end < 0:
         return False
-    tag, start, at = field(body, at, stop)
-    if at < 0 or tag != _KEY:
-        return False
-    key = body[start:at].decode("utf-8")
-    if at == stop:
+    key = body[start:end].decode("utf-8")
+    if end == stop:
         values[key] = None
         return True
-    tag, start, at = field(body, at, stop)
-    if at != stop or tag != _VALUE:
-        return False
+    _, start, _ = field(body, end, stop)
     value = any_value(body, start, stop)
     if value is ODD:
         return False
     values[key] = value
     return True
+
+
+def is_scalar(body: bytes, at: int, stop: int) -> bool:
+    """Whether an AnyValue is empty or has one field, a text, number or truth value, whose content is not looked at."""
+    if at == stop:
+        return True
+    tag, _, at = field(body, at, stop)
+    return at == stop and tag in (_TEXT, _BOOL, _INT, _NUMBER)
 
 
 def any_value(body: bytes, at: int, stop: int) -> Value:

@@ -1,6 +1,6 @@
 # The C types of protobuf_scan.py in the compiled form (setup.py); the Python file has the code and says what it does.
 cimport cython
-from tallystream.schemas.otlp.protobuf_fields cimport add_attribute, any_value, attributes_of, field, fixed64
+from tallystream.schemas.otlp.protobuf_fields cimport add_attribute, any_value, field, fixed64, is_scalar, key_of
 
 cdef int _RESOURCES
 cdef int _RESOURCE
@@ -8,7 +8,6 @@ cdef int _SCOPES
 cdef int _SCOPE
 cdef int _RECORDS
 cdef int _SCHEMA_URL
-cdef int _RESOURCE_ATTRIBUTE
 cdef int _NAME
 cdef int _TIME
 cdef int _SEVERITY
@@ -37,13 +36,18 @@ cdef bint _is_log(bytes body, Py_ssize_t at, Py_ssize_t stop) except? False
 cdef bint _of_log(int tag) noexcept
 
 @cython.locals(
-    found=list, at=Py_ssize_t, stop=Py_ssize_t, mark=Py_ssize_t, first=Py_ssize_t, resource=dict, inner=Py_ssize_t,
+    found=list, at=Py_ssize_t, stop=Py_ssize_t, mark=Py_ssize_t, first=Py_ssize_t, inner=Py_ssize_t, names_mark=bytes,
     tag=int, kind=int, start=Py_ssize_t, scope=str, index=Py_ssize_t, place=Py_ssize_t, begin=Py_ssize_t, _=int,
 )
 cpdef list records(bytes body, tally, hint)
 
+@cython.locals(
+    attributes=Py_ssize_t, bodies=int, near=Py_ssize_t, tag=int, start=Py_ssize_t, end=Py_ssize_t,
+)
+cdef bint _may_be_named(bytes body, Py_ssize_t at, Py_ssize_t stop, bytes mark, limits) except? False
+
 @cython.locals(tag=int, start=Py_ssize_t)
-cdef dict _resource_of(bytes body, Py_ssize_t at, Py_ssize_t stop)
+cdef _resource_of(bytes body, Py_ssize_t at, Py_ssize_t stop, limits)
 
 @cython.locals(tag=int, start=Py_ssize_t)
 cdef str _scope_of(bytes body, Py_ssize_t at, Py_ssize_t stop)
@@ -53,7 +57,7 @@ cdef str _name(bytes body, Py_ssize_t at, Py_ssize_t stop)
 
 @cython.locals(found=_Fields)
 cdef _record(
-    bytes body, Py_ssize_t at, Py_ssize_t stop, Py_ssize_t index, str scope, dict resource, limits
+    bytes body, Py_ssize_t at, Py_ssize_t stop, Py_ssize_t index, str scope, resource, limits
 )
 
 cdef class _Fields:

@@ -13,9 +13,10 @@ from typing import Final
 
 from tallystream.schemas.otlp.attributes import PlainAttributes
 from tallystream.schemas.otlp.limits import DecodingBudget, Limits
-from tallystream.schemas.otlp.protobuf_fields import ODD, add_attribute, any_value, attributes_of, field, fixed64
+from tallystream.schemas.otlp.protobuf_fields import ODD, add_attribute, any_value, field, fixed64, is_scalar, key_of
 from tallystream.schemas.otlp.protobuf_records import record
 from tallystream.schemas.otlp.records import OPAQUE, BrokenRecord, LogRecord, RecordHint, Value, event_names
+from tallystream.schemas.otlp.shared_resource import shared_resource
 
 # Tags: the field's number and wire type (0 varint, 1 eight bytes, 2 length-delimited, 5 four bytes).
 _RESOURCES: Final = 0x0A
@@ -24,7 +25,6 @@ _SCOPES: Final = 0x12
 _SCOPE: Final = 0x0A
 _RECORDS: Final = 0x12
 _SCHEMA_URL: Final = 0x1A
-_RESOURCE_ATTRIBUTE: Final = 0x0A
 _NAME: Final = 0x0A
 _TIME: Final = 0x09
 _SEVERITY: Final = 0x10
@@ -61,8 +61,8 @@ def _usual_resource(body: bytes, at: int, stop: int, looked: bool) -> int:
         if at < 0:
             return -1
         if tag == _RESOURCE:
-            resources += 1
-            if resources > 1 or attributes_of(body, start, at, _RESOURCE_ATTRIBUTE) is None:
+            resources += 1  # what is in it is left to `shared_resource`
+            if resources > 1:
                 return -1
         elif tag == _SCOPES:
             inside = _usual_scope(body, start, at, looked or found > 0)
@@ -130,7 +130,9 @@ def records(body: bytes, tally: DecodingBudget, hint: RecordHint) -> list[LogRec
     """
     found: list[LogRecord | BrokenRecord] = []
     at, stop = 0, len(body)
-    mark = body.find(hint.mark)
+    hint_mark, matches, limits = hint.mark, hint.raw.search, tally.limits
+    names_mark = hint.names_mark.encode()
+    mark = body.find(hint_mark)
     while at < stop:
         _, first, at = field(body, at, stop)
         tally.frame()
@@ -150,17 +152,19 @@ def records(body: bytes, tally: DecodingBudget, hint: RecordHint) -> list[LogRec
                     continue
                 index += 1
                 if 0 <= mark < begin:
-                    mark = body.find(hint.mark, begin)
-                if mark < 0 or mark >= place or hint.raw.search(body, begin, place) is None:
+                    mark = body.find(hint_mark, begin)
+                if mark < 0 or mark >= place or matches(body, mark, place) is None:
+                    continue
+                tally.usage_record()
+                if not _may_be_named(body, begin, place, names_mark, limits):
                     continue
                 if resource is None:
-                    resource = _resource_of(body, first, at)
+                    resource = _resource_of(body, first, at, limits)
                 if scope is None:
                     scope = _scope_of(body, start, inner)
-                tally.usage_record()
-                usual = _record(body, begin, place, index - 1, scope, resource, tally.limits)
+                usual = _record(body, begin, place, index - 1, scope, resource, limits)
                 if usual is None:
-                    made = record(body[begin:place], index - 1, scope, resource, tally.limits, hint)
+                    made = record(body[begin:place], index - 1, scope, resource, limits, hint)
                     if made is not None:
                         found.append(made)
                 elif hint.in_names(usual.attributes.names()):
@@ -169,13 +173,45 @@ def records(body: bytes, tally: DecodingBudget, hint: RecordHint) -> list[LogRec
     return found
 
 
-def _resource_of(body: bytes, at: int, stop: int) -> dict[str, Value]:
+def _may_be_named(body: bytes, at: int, stop: int, mark: bytes, limits: Limits) -> bool:
+    """Whether the hint may find a record by its names, all of which hold `mark`, or may find it broken.
+
+    False is certain: the record has the form of a log record within the limits, no attribute of such a name, and no
+    body that has attributes. Whether its values are valid does not matter then, as it is dropped without them.
+    """
+    if stop - at > limits.record_bytes:
+        return True
+    attributes = bodies = 0
+    near = body.find(mark, at, stop)
+    while at < stop:
+        tag, start, at = field(body, at, stop)
+        if at < 0:
+            return True
+        if tag == _ATTRIBUTE:
+            attributes += 1
+            start, end = key_of(body, start, at)
+            if end < 0:
+                return True
+            if 0 <= near < start:
+                near = body.find(mark, start, stop)
+            if near >= 0 and near + len(mark) <= end:
+                return True
+        elif tag == _BODY:
+            bodies += 1
+            if bodies > 1 or not is_scalar(body, start, at):
+                return True
+        elif not _of_log(tag):
+            return True
+    return attributes > limits.attributes
+
+
+def _resource_of(body: bytes, at: int, stop: int, limits: Limits) -> dict[str, Value]:
     """Return the attributes of a ResourceLogs' resource, wherever it stands."""
     while at < stop:
         tag, start, at = field(body, at, stop)
         if tag == _RESOURCE:
-            return attributes_of(body, start, at, _RESOURCE_ATTRIBUTE) or {}
-    return {}
+            return shared_resource(body[start:at], limits)
+    return shared_resource(b"", limits)
 
 
 def _scope_of(body: bytes, at: int, stop: int) -> str:
