@@ -32,12 +32,13 @@ check: lint ## Style, types, layers and the unit tests, with fewer examples; wha
 
 # Most tests wait for processes, so some run in parallel, the tests of a file in one process and the long files first. The
 # coverage of tests without Kafka is measured, and lines and branches must not fall below the floor in pyproject.toml.
+# The thorough tests need no measurement: they take the processor while those that start processes wait.
 test: export TALLYSTREAM_TEST_PROFILE ?= same
 test: lint ## All checks and all tests (PYTEST="-k spool -x"; JOBS=0 for one at a time).
 ifeq ($(strip $(PYTEST)),)
 	$(MAKE) coverage TESTS='-m "not thorough" tests/unit tests/contract'
-	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m thorough tests/unit tests/contract
-	$(BIN)/pytest -n $(WAITING_JOBS) --dist loadfile --no-loadscope-reorder --durations 40 tests/chaos tests/e2e tests/integration
+	$(BIN)/pytest -n $(WAITING_JOBS) --dist loadfile --no-loadscope-reorder --durations 40 -m "processes or thorough" \
+		tests/chaos tests/e2e tests/integration $$(grep -rl --include='*.py' mark.thorough tests/unit tests/contract)
 else
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 endif

@@ -21,10 +21,20 @@ settings.register_profile("quick", settings.get_profile("tallystream"), max_exam
 settings.register_profile("same", settings.get_profile("tallystream"), derandomize=True)
 settings.load_profile(os.environ.get("TALLYSTREAM_TEST_PROFILE", "tallystream"))
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+# A broker of a test ends within minutes, so Java's second compiler, which optimises for hours of work, costs more than it
+# saves: with the first one alone a broker takes 60% of the CPU time. Every process of a test inherits this.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+
+HERE = Path(__file__).resolve().parent
+SHARED = HERE.parents[1] / "shared"
+START_PROCESSES = ("chaos", "e2e", "integration")
+"""The folders of tests that wait for processes."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.relative_to(HERE).parts[0] in START_PROCESSES:
+            item.add_marker("processes")
     longest_first(items)
 
 
