@@ -21,21 +21,25 @@ settings.register_profile("quick", settings.get_profile("tallystream"), max_exam
 settings.register_profile("same", settings.get_profile("tallystream"), derandomize=True)
 settings.load_profile(os.environ.get("TALLYSTREAM_TEST_PROFILE", "tallystream"))
 
-# A broker of a test ends within minutes, so Java's second compiler, which optimises for hours of work, costs more than it
-# saves: with the first one alone a broker takes 60% of the CPU time. Every process of a test inherits this.
+# A broker of a test ends within minutes, so Java's second compiler, which optimises for hours of work, costs more than
+# it saves: with the first one alone a broker takes two thirds of the CPU time. All processes of a test inherit this.
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared"
 START_PROCESSES = ("chaos", "e2e", "integration")
-"""The folders of tests that wait for processes."""
+"""The folders of tests that start processes and mostly wait for them."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.relative_to(HERE).parts[0] in START_PROCESSES:
+        if _is_waiting(item.path):
             item.add_marker("processes")
-    longest_first(items)
+    longest_first(items, _is_waiting)
+
+
+def _is_waiting(file: Path) -> bool:
+    return file.relative_to(HERE).parts[0] in START_PROCESSES
 
 
 @pytest.fixture(scope="session")
