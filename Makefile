@@ -39,8 +39,8 @@ check: lint ## Style, types, layers and the unit tests, with fewer examples; wha
 test: export TALLYSTREAM_TEST_PROFILE ?= same
 test: lint ## All checks and all tests (PYTEST="-k spool -x"; JOBS=0 for one at a time).
 ifeq ($(strip $(PYTEST)),)
-	$(MAKE) coverage TESTS='-m "not thorough and not hypothesis" tests/unit tests/contract'
-	$(BIN)/pytest -n $(WAITING_JOBS) --dist loadfile --no-loadscope-reorder --durations 40 -m "processes or thorough or hypothesis"
+	$(MAKE) coverage TESTS='-m "not unmeasured" tests/unit tests/contract'
+	$(BIN)/pytest -n $(WAITING_JOBS) --dist loadfile --no-loadscope-reorder --durations 40 -m unmeasured tests/chaos tests/e2e tests/integration tests/unit tests/contract
 else
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 endif

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 from tests.support.longest_first import longest_first
 from tests.support.postgres import PostgresServer, postgres_server
 
@@ -32,10 +33,20 @@ START_PROCESSES = ("chaos", "e2e", "integration")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make test` runs without measuring coverage, and put long files first."""
+    of_one_name = Counter(item.nodeid for item in items)
     for item in items:
-        if _is_waiting(item.path):
-            item.add_marker("processes")
+        if _is_waiting(item.path) or item.get_closest_marker("thorough") or _is_property(item):
+            if of_one_name[item.nodeid] == 1:
+                item.add_marker("unmeasured")
+            elif _is_waiting(item.path):
+                raise pytest.UsageError(f"xdist would run only one of the tests with the name {item.nodeid}")
+            # Schemathesis gives all tests of a document one name, and the measured run starts each of them.
     longest_first(items, _is_waiting)
+
+
+def _is_property(item: pytest.Item) -> bool:
+    return isinstance(item, pytest.Function) and is_hypothesis_test(item.obj)
 
 
 def _is_waiting(file: Path) -> bool:
