@@ -23,7 +23,7 @@ settings.register_profile("same", settings.get_profile("tallystream"), derandomi
 settings.load_profile(os.environ.get("TALLYSTREAM_TEST_PROFILE", "tallystream"))
 
 # A broker of a test ends within minutes, so Java's second compiler, which optimises for hours of work, costs more than
-# it saves: with the first one alone a broker takes two thirds of the CPU time. All processes of a test inherit this.
+# it saves: with the first one alone a broker takes 70% of the CPU time. All processes of a test inherit this.
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 HERE = Path(__file__).resolve().parent
