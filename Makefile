@@ -8,10 +8,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 JOBS ?= 2
-# Tests that start processes wait for most of their time, so that three fit on two cores.
+# Tests that start processes wait for much of their time, so that three fit on two cores.
 WAITING_JOBS ?= 3
 PYTEST ?=
 TESTS ?=
+# pytest keeps the test files that it has rewritten beside them; where Python may not, every process does it again.
+unexport PYTHONDONTWRITEBYTECODE
 LOCKED := requirements/bootstrap.lock pyproject.toml
 UV := $(BIN)/uv --quiet
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -30,14 +32,15 @@ up: $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.embedded) ## Install wha
 check: lint ## Style, types, layers and the unit tests, with fewer examples; what pre-commit runs before a push.
 	TALLYSTREAM_TEST_PROFILE=quick $(BIN)/pytest -q -n $(JOBS) --dist worksteal -m "not thorough" tests/unit tests/contract/test_import_cycles.py $(PYTEST)
 
-# Most tests wait for processes, so some run in parallel, the tests of a file in one process and the long files first. The
-# coverage of tests without Kafka is measured, and lines and branches must not fall below the floor in pyproject.toml.
+# Two runs. The first one measures the coverage of the tests without Kafka, whose lines and branches must not fall below the
+# floor in pyproject.toml. Measuring takes as much time as the tests themselves, so those that repeat themselves (property
+# tests) or take long (thorough ones) are in the second run: they compute while tests that start processes wait. There the
+# tests of a file run in one process, and the long files first.
 test: export TALLYSTREAM_TEST_PROFILE ?= same
 test: lint ## All checks and all tests (PYTEST="-k spool -x"; JOBS=0 for one at a time).
 ifeq ($(strip $(PYTEST)),)
-	$(MAKE) coverage TESTS='-m "not thorough" tests/unit tests/contract'
-	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m thorough tests/unit tests/contract
-	$(BIN)/pytest -n $(WAITING_JOBS) --dist loadfile --no-loadscope-reorder --durations 40 tests/chaos tests/e2e tests/integration
+	$(MAKE) coverage TESTS='-m "not unmeasured" tests/unit tests/contract'
+	$(BIN)/pytest -n $(WAITING_JOBS) --dist loadfile --no-loadscope-reorder --durations 40 -m unmeasured tests/chaos tests/e2e tests/integration tests/unit tests/contract
 else
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 endif
@@ -134,7 +137,7 @@ console-test: $(VENV)/.dev ## Test the console in a real browser (Chromium): pag
 lint: $(VENV)/.dev ## Check style, types and the layers of imports.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check --quiet
-	$(BIN)/mypy
+	$(BIN)/mypy -n $(JOBS)
 	$(BIN)/mypy benchmarks examples requirements/lock_kafka.py
 	$(BIN)/mypy deploy/grafana/code deploy/grafana/look
 	$(BIN)/lint-imports --no-cache

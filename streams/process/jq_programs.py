@@ -1,7 +1,8 @@
 """JQ with limits on CPU time and memory: a mapping is an operator's own program, and `def f: f; f` is one.
 
 Programs run in a process of their own, one for this whole process, which ends when a run exceeds a limit; the next run
-starts another. To compile one takes no time, and is done here.
+starts another. To compile one takes milliseconds, and is done here, once for each: the built-in resources of the
+poller use a few programs dozens of times.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,12 @@ class TooLongError(PermanentError, ValueError):
     code = "too_long"
 
 
+@lru_cache(maxsize=1024)
+def _compile(program: str) -> None:
+    """Check that a program is valid. What is compiled is not kept, because another process runs it."""
+    jq.compile(program)
+
+
 class Jq:
     """A compiled program.
 
@@ -46,7 +54,7 @@ class Jq:
     """
 
     def __init__(self, program: str) -> None:
-        jq.compile(program)
+        _compile(program)
         self._program = program
 
     def first(self, text: str, seconds: float = SECONDS) -> Any:

@@ -37,7 +37,7 @@ from tallystream.streams.runtime.changelog import TAIL, Position, Watermark, spl
 from tallystream.streams.runtime.expiry import Expiry
 from tallystream.streams.runtime.host import Host
 
-pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(900)]
 
 Write = Callable[..., Awaitable[int]]
 

@@ -37,9 +37,8 @@ from tallystream.streams.poller.poll_run import PollResult
 from tallystream.streams.poller.resources import BUILTIN, builtin
 from tallystream.streams.poller.service import Poller
 
-RESOURCES = tuple(
-    one for one in builtin(*BUILTIN) if one.path == "/organization/costs" or one in builtin("billing.toml")
-)
+_BILLING = builtin("billing.toml")
+RESOURCES = tuple(one for one in builtin(*BUILTIN) if one.path == "/organization/costs" or one in _BILLING)
 Key = tuple[str, str, str]
 """Provider, scope, day."""
 

@@ -16,7 +16,7 @@ from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.poller.errors import FailureReason
 from tallystream.streams.poller.resources import Resource, builtin
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
 COSTS, USAGE, MODELS, BILLING = "/organization/costs", "/usage", "/models", "/dashboard/billing/usage"
 COMPLETIONS = "/organization/usage/completions"
 

@@ -17,7 +17,7 @@ from tallystream.schemas import keys
 from tallystream.schemas.deadletters import DeadLetter
 from tallystream.streams.kafka.settings import KafkaSettings
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
 MODEL = "openai_model"
 HOURS = ("2026-11-21T13:00:00Z", "2026-11-21T14:00:00Z", "2026-11-21T15:00:00Z")
 

@@ -18,7 +18,7 @@ from tallystream.sandbox import Fault
 from tallystream.schemas.openai import OpenAIRecord, at, digest
 from tallystream.streams.kafka.settings import KafkaSettings
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
 HOUR = "2026-11-21T14:00:00Z"
 OWN = """
   - kind: session

@@ -15,7 +15,7 @@ from tests.support.waiting import PATIENCE, until
 from tallystream.sandbox import Fault
 from tallystream.streams.kafka.settings import KafkaSettings
 
-pytestmark = [pytest.mark.kafka, pytest.mark.chaos]
+pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(900)]
 HOUR = "2026-11-21T13:00:00Z"
 BULK = "coding_agent_session/entities/bulk"
 

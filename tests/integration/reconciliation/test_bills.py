@@ -20,7 +20,7 @@ from tallystream.schemas.reconciliation import ReconciledDay
 from tallystream.streams.kafka.reader import latest
 from tallystream.streams.kafka.settings import KafkaSettings
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
 DAY, NEXT = "2026-11-21", "2026-11-22"
 NOW = moment("2026-11-24T12:00:00Z").timestamp()
 

@@ -14,7 +14,7 @@ from tests.support.waiting import until
 
 from tallystream.streams.kafka.lifecycle import opened
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
 
 
 async def test_rows_are_exact_after_kill_9_under_load_and_a_lost_disk(rig: Rig) -> None:

@@ -20,7 +20,7 @@ from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.runtime.changelog import POSITION, WATERMARK, Position, Watermark, reserved
 from tallystream.streams.runtime.faust_backend import run
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
 STOPPED = 60.0
 """Seconds after which a supervisor would no longer wait for a worker that it has told to stop."""
 

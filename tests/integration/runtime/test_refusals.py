@@ -12,7 +12,7 @@ from tests.support.topics import create_topics, delete_topic
 
 from tallystream.streams.kafka.topic_setup import ensure
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
 
 
 async def admin(rig: Rig) -> AIOKafkaAdminClient:

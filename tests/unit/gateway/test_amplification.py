@@ -17,7 +17,7 @@ from tests.support.hostile_bodies import MIB, SHAPES
 
 from tallystream.schemas.otlp import Encoding
 
-pytestmark = pytest.mark.thorough
+pytestmark = [pytest.mark.thorough, pytest.mark.timeout(900)]
 
 RATIO = 8
 """Maximum memory of a body, as a multiple of its decompressed size."""
