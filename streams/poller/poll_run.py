@@ -103,10 +103,7 @@ class PollRun:
 
         """
         await lease.index.refresh()
-        if repairs := await lease.index.overtaken():
-            await self._publisher.publish(lease.fence, lease.index, repairs, None)
-            self._metrics.repaired.inc(len(repairs))
-            log.warning("records_repaired", records=len(repairs), why="a replaced poller wrote after its successor")
+        await self._repair(lease)
         result = PollResult()
         turns = asyncio.Semaphore(self._config.concurrency)
 
@@ -114,14 +111,30 @@ class PollRun:
             async with turns:
                 await self._guarded(resource, lease, result)
 
+        replaced = False
         try:
             async with asyncio.TaskGroup() as group:
                 for resource in resources:
                     group.create_task(one(resource))
         except* NotLeaderError:
+            # What is raised here leaves as part of an ExceptionGroup, which no caller expects.
+            replaced = True
+        if replaced:
             self._metrics.discarded.inc()
-            raise NotLeaderError from None
+            raise NotLeaderError
         return result
+
+    async def _repair(self, lease: PollLease) -> None:
+        """Write the records again that a replaced poller has overtaken; those that cannot be wait for the next poll."""
+        if not (repairs := await lease.index.overtaken()):
+            return
+        try:
+            await self._publisher.publish(lease.fence, lease.index, repairs, None)
+        except PollError as failure:
+            log.warning("records_not_repaired", records=len(repairs), why=failure.message, next=failure.hint)
+            return
+        self._metrics.repaired.inc(len(repairs))
+        log.warning("records_repaired", records=len(repairs), why="a replaced poller wrote after its successor")
 
     async def _guarded(self, resource: Resource, lease: PollLease, result: PollResult) -> None:
         name = resource.name

@@ -108,6 +108,31 @@ async def test_poll_interrupted_by_a_rebalance_is_discarded_and_repeated(kafka: 
             await asyncio.gather(running, return_exceptions=True)
 
 
+async def test_poller_replaced_unnoticed_during_a_poll_publishes_nothing_and_polls_again(
+    kafka: KafkaSettings, prefix: str
+) -> None:
+    """The coordinator has removed the member, which learns it only when its first write asks to be confirmed."""
+    async with rig(kafka, prefix, only("/models")) as one:
+        one.order(match="/models", kind="latency", seconds=0.3, times=1)
+        poller = Poller(replace(one.config, session_timeout=90.0), CollectorRegistry(), one.clock)
+        one.pollers.append(poller)
+        running = asyncio.create_task(poller.run())
+        try:
+            await until(lambda: one.sandbox.faults.state()[0]["hit"], "a poll is under way")
+            assert poller._election is not None
+            coordinator = poller._election._consumer._coordinator
+            await coordinator._send_req(LeaveGroupRequest(one.topics.poller_group, coordinator.member_id))
+            await until(
+                lambda: running.done() or one.metric("tallystream_poller_polls_discarded_total"), "it is thrown away"
+            )
+            await until(lambda: running.done() or one.records(), "it was made again")
+            assert not running.done(), running.exception()
+            assert one.metric("tallystream_poller_polls_discarded_total") == 1
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_member_removed_from_the_group_is_not_confirmed(kafka: KafkaSettings, topics: Topics) -> None:
     """As after a pause: the member considers its term valid, the coordinator does not."""
     async with member(kafka, topics) as election:

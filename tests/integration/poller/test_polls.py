@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 from tests.support.openai_rig import DAY, NOON, TODAY, Rig, ask, day, only, rig
+from tests.support.topics import set_topic_config
+from tests.support.waiting import until
 
 from tallystream.sandbox.openai_data import UsageCell
 from tallystream.schemas.openai import CURRENT, OpenAIRecord, cents_to_usd
+from tallystream.streams.kafka.admin import administering
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.poller.errors import FailureReason
 from tallystream.streams.poller.resources import Resource, builtin
+from tallystream.streams.poller.service import Poller
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
 COSTS, USAGE, MODELS, BILLING = "/organization/costs", "/usage", "/models", "/dashboard/billing/usage"
@@ -215,6 +223,36 @@ async def test_record_of_a_late_writer_is_overwritten(openai: Rig) -> None:
     }
     assert last[right.key].rows == right.rows
     assert openai.metric("tallystream_poller_records_repaired_total") == 1
+
+
+async def test_record_that_kafka_refuses_to_have_repaired_is_repaired_by_a_later_poll(openai: Rig) -> None:
+    await openai.poll(resources=only(COSTS))
+    found = next(one for one in (await openai.records()).values() if one.bucket == day(-20))
+    # Digits that do not compress below the limit that is set next.
+    rows: list[Any] = [{"noise": sha256(bytes([n])).hexdigest()} for n in range(200)]
+    right = found.model_copy(update={"rows": rows, "digest": "1" * 16})
+    late = right.model_copy(update={"polled_at": right.polled_at - timedelta(hours=3), "rows": []})
+    await write(openai, right)
+    poller = Poller(replace(openai.config, resources=only(COSTS), interval=1.0), CollectorRegistry(), openai.clock)
+    openai.pollers.append(poller)
+    topic = openai.topics.openai_records.name
+    running = asyncio.create_task(poller.run())
+    try:
+        await until(lambda: poller.status().resources[0].last_success_at, "it has polled")
+        async with administering(openai.kafka) as admin:
+            await set_topic_config(admin, topic, {"max.message.bytes": "4000"})
+            await write(openai, late)
+            polls = len(openai.sandbox.seen)
+            await until(lambda: running.done() or len(openai.sandbox.seen) > polls + 3, "it goes on polling")
+            assert not running.done(), running.exception()
+            assert openai.metric("tallystream_poller_records_repaired_total") == 0
+            await set_topic_config(admin, topic, {"max.message.bytes": "1000000"})
+        await until(lambda: openai.metric("tallystream_poller_records_repaired_total"), "it is repaired")
+        last = [value for key, value in await openai.messages(topic) if key == right.key][-1]
+        assert OpenAIRecord.model_validate_json(last).rows == rows
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def write(one: Rig, record: OpenAIRecord) -> None:
