@@ -50,6 +50,8 @@ CALLS = [
     (driver.AIOKafkaConsumerThread._create_worker_consumer, "fetch_max_wait_ms=1500"),
     (aiokafka.AIOKafkaConsumer.__init__, "self._fetch_max_wait_ms = fetch_max_wait_ms"),
     (aiokafka.AIOKafkaConsumer.start, "fetch_max_wait_ms=self._fetch_max_wait_ms"),
+    (aiokafka.AIOKafkaConsumer.__init__, "self._fetch_min_bytes = fetch_min_bytes"),
+    (aiokafka.AIOKafkaConsumer.start, "fetch_min_bytes=self._fetch_min_bytes"),
     (aiokafka.AIOKafkaConsumer.start, "self._coordinator = GroupCoordinator("),
     (group_coordinator.GroupCoordinator._do_heartbeat, "HeartbeatRequest("),
     (group_coordinator.GroupCoordinator._do_heartbeat, "await self._send_req(request)"),
