@@ -81,13 +81,7 @@ fuzz-compiled: $(VENV)/.dev ## Fuzz the compiled walks over bodies with AddressS
 		PYTHONPATH=src:. $(abspath $(BIN))/python -m tests.fuzz $(or $(ARGS),walk json_walk protobuf json --seconds 120)
 
 bench: $(VENV)/.dev ## Measure beside the OpenTelemetry Collector and Kafka Streams, and all else that has a goal; writes docs/benchmarks.md (Go, Maven, an hour).
-	@peer="$${XDG_CACHE_HOME:-$$HOME/.cache}/tallystream-collector"; benchmarks/peers/build.sh "$$peer"; \
-	$(BIN)/python -m benchmarks.gateway --compiled --collector "$$peer/otelcol/otelcol" --report docs/benchmarks.md $(ARGS) && \
-	$(BIN)/python -m benchmarks.losses --collector "$$peer/otelcol/otelcol" --report docs/benchmarks.md
-	@peer="$${XDG_CACHE_HOME:-$$HOME/.cache}/tallystream-streams"; benchmarks/peers/build-streams.sh "$$peer"; \
-	$(BIN)/python -m benchmarks.worker --compiled --streams "$$peer" --report docs/benchmarks.md
-	@for one in freshness history growth scaling starts; do $(BIN)/python -m benchmarks.$$one --report docs/benchmarks.md || exit 1; done
-	$(BIN)/python -m benchmarks.recovery --compiled --report docs/chaos.md
+	$(BIN)/python -m benchmarks.everything $(ARGS)
 
 compiled: $(VENV)/.dev ## Compile the hot modules (mypyc, a C compiler) in a copy of the project, build/compiled, and print its PYTHONPATH.
 	@$(BIN)/python -m tests.support.compiled build/compiled
