@@ -18,8 +18,8 @@ from tallystream.streams.runtime.faust_backend.light_records import lighten
 log = structlog.get_logger()
 FETCH_MAX_WAIT_MS = 40
 """Milliseconds for which a broker holds an answer that has less than FETCH_MIN_BYTES: what a record waits at most to be
-fetched. Without it each of 500 messages a second had an answer, a wake of two threads and a group of its own, which took
-a third of the worker's CPU time."""
+fetched. Without it each of 500 messages a second had an answer, a wake of two threads and a group of its own, and these
+took a third of the worker's CPU time."""
 FETCH_MIN_BYTES = 64 << 10
 COMMIT_TIMEOUT = 5.0
 
