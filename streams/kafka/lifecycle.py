@@ -17,6 +17,8 @@ from weakref import WeakSet
 
 from aiokafka.errors import KafkaError
 
+from tallystream.streams.kafka.rebootstrap import rebootstrap
+
 T = TypeVar("T")
 CLOSE = 5.0
 """Best-effort timeout for closing a client, in seconds."""
@@ -31,12 +33,15 @@ def started_clients() -> list[Any]:
 
 
 async def start(client: Any) -> None:
-    """Start a consumer, producer or admin client. The client must be closed even if this fails.
+    """Start a consumer, producer or admin client, which asks its bootstrap servers again when it must.
+
+    The client must be closed even if this fails.
 
     Raises:
         KafkaError: as the client's own `start`, and if that was cancelled by the library.
 
     """
+    rebootstrap(client)
     starting = asyncio.ensure_future(client.start())
     try:
         await asyncio.wait((starting,))
