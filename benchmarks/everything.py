@@ -11,7 +11,6 @@ minutes whether every part works, and writes only to copies of the pages.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from tallystream.streams.embedded.jars import default_cache_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "docs"
@@ -93,8 +94,8 @@ def run(chosen: Sequence[Part], pages: Path, *, quick: bool) -> int:
 
 def main() -> int:
     """Build the peers and measure."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    collector, streams = cache / "tallystream-collector", cache / "tallystream-streams"
+    cache = default_cache_dir()
+    collector, streams = cache.with_name("tallystream-collector"), cache.with_name("tallystream-streams")
     known = parts(collector, streams)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")

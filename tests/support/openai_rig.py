@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -47,6 +48,18 @@ class Rig:
         poller = Poller(replace(self.config, **changes), CollectorRegistry(), self.clock)
         self.pollers.append(poller)
         return await poller.once()
+
+    @asynccontextmanager
+    async def polling(self, **changes: Any) -> AsyncIterator[tuple[Poller, asyncio.Task[None]]]:
+        """A new poller that runs until the block ends, and its task, which ends earlier only with an error."""
+        poller = Poller(replace(self.config, **changes), CollectorRegistry(), self.clock)
+        self.pollers.append(poller)
+        running = asyncio.create_task(poller.run())
+        try:
+            yield poller, running
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
     def order(self, **fault: Any) -> None:
         self.sandbox.faults.add(Fault(**fault))

@@ -93,19 +93,13 @@ async def test_expired_lease_publishes_nothing(kafka: KafkaSettings, topics: Top
 async def test_poll_interrupted_by_a_rebalance_is_discarded_and_repeated(kafka: KafkaSettings, prefix: str) -> None:
     async with rig(kafka, prefix, only("/models")) as one:
         one.order(match="/models", kind="latency", seconds=20.0, times=1)
-        poller = Poller(replace(one.config, session_timeout=10.0), CollectorRegistry(), one.clock)
-        one.pollers.append(poller)
-        running = asyncio.create_task(poller.run())
-        try:
+        async with one.polling(session_timeout=10.0) as (poller, _):
             await until(lambda: one.sandbox.faults.state()[0]["hit"], "a poll is under way")
             async with member(kafka, one.topics) as standby:
                 await joined(standby)
                 await until(lambda: one.metric("tallystream_poller_polls_discarded_total"), "it is thrown away")
                 await until(one.records, "it was made again")
                 assert poller.ready().why == "active"
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_poller_replaced_unnoticed_during_a_poll_publishes_nothing_and_polls_again(
@@ -114,10 +108,7 @@ async def test_poller_replaced_unnoticed_during_a_poll_publishes_nothing_and_pol
     """The coordinator has removed the member, which learns it only when its first write asks to be confirmed."""
     async with rig(kafka, prefix, only("/models")) as one:
         one.order(match="/models", kind="latency", seconds=0.3, times=1)
-        poller = Poller(replace(one.config, session_timeout=90.0), CollectorRegistry(), one.clock)
-        one.pollers.append(poller)
-        running = asyncio.create_task(poller.run())
-        try:
+        async with one.polling(session_timeout=90.0) as (poller, running):
             await until(lambda: one.sandbox.faults.state()[0]["hit"], "a poll is under way")
             assert poller._election is not None
             coordinator = poller._election._consumer._coordinator
@@ -128,9 +119,6 @@ async def test_poller_replaced_unnoticed_during_a_poll_publishes_nothing_and_pol
             await until(lambda: running.done() or one.records(), "it was made again")
             assert not running.done(), running.exception()
             assert one.metric("tallystream_poller_polls_discarded_total") == 1
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_member_removed_from_the_group_is_not_confirmed(kafka: KafkaSettings, topics: Topics) -> None:

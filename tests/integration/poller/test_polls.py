@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
 from tests.support.openai_rig import DAY, NOON, TODAY, Rig, ask, day, only, rig
 from tests.support.topics import set_topic_config
 from tests.support.waiting import until
@@ -22,7 +19,6 @@ from tallystream.streams.kafka.admin import administering
 from tallystream.streams.kafka.settings import KafkaSettings
 from tallystream.streams.poller.errors import FailureReason
 from tallystream.streams.poller.resources import Resource, builtin
-from tallystream.streams.poller.service import Poller
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
 COSTS, USAGE, MODELS, BILLING = "/organization/costs", "/usage", "/models", "/dashboard/billing/usage"
@@ -233,11 +229,8 @@ async def test_record_that_kafka_refuses_to_have_repaired_is_repaired_by_a_later
     right = found.model_copy(update={"rows": rows, "digest": "1" * 16})
     late = right.model_copy(update={"polled_at": right.polled_at - timedelta(hours=3), "rows": []})
     await write(openai, right)
-    poller = Poller(replace(openai.config, resources=only(COSTS), interval=1.0), CollectorRegistry(), openai.clock)
-    openai.pollers.append(poller)
     topic = openai.topics.openai_records.name
-    running = asyncio.create_task(poller.run())
-    try:
+    async with openai.polling(resources=only(COSTS), interval=1.0) as (poller, running):
         await until(lambda: poller.status().resources[0].last_success_at, "it has polled")
         async with administering(openai.kafka) as admin:
             await set_topic_config(admin, topic, {"max.message.bytes": "4000"})
@@ -250,9 +243,6 @@ async def test_record_that_kafka_refuses_to_have_repaired_is_repaired_by_a_later
         await until(lambda: openai.metric("tallystream_poller_records_repaired_total"), "it is repaired")
         last = [value for key, value in await openai.messages(topic) if key == right.key][-1]
         assert OpenAIRecord.model_validate_json(last).rows == rows
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
 
 
 async def write(one: Rig, record: OpenAIRecord) -> None:
