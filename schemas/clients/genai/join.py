@@ -216,10 +216,14 @@ def _same_tokens(one: Sighting, other: Sighting) -> bool:
 
 
 def is_part(one: Sighting, whole: Sighting) -> bool:
-    """Tell whether the input of one sighting is unknown, or only the part of the other's that is not cached."""
-    if one.cache_read or one.cache_write:
+    """Tell whether the input of one sighting is unknown, or only the part of the other's that is not cached.
+
+    A producer that reports only this part may report the cached tokens beside it.
+    """
+    cached = one.cache_read or 0, one.cache_write or 0
+    if any(cached) and cached != (whole.cache_read or 0, whole.cache_write or 0):
         return False
-    return not one.input or one.input == _uncached(whole)
+    return one.input == _uncached(whole) or not (one.input or any(cached))
 
 
 def _within(one: Sighting, other: Sighting) -> bool:

@@ -164,7 +164,7 @@ def _kind(attributes: Attributes) -> Kind | None:
         return "call" if name.lower() in spellings.LEAF_OPERATIONS else None
     for name, leaves in spellings.OTHER_LEAVES.items():
         if (value := attributes.get(name)) is not None:
-            return "call" if leaves is None or value in leaves else None
+            return "call" if leaves is None or _unquoted(value) in leaves else None
     return None
 
 
@@ -193,15 +193,17 @@ def _counts(span: Span, attributes: Attributes) -> Counts:
     if told.input is None and told.output is None:
         return told
     model = _first(attributes, spellings.REQUEST_MODEL) or ""
+    provider = _first(attributes, spellings.PROVIDER)
     settled = settle(
         told,
         total=total,
         adds_reasoning_twice=span.scope == spellings.ADK_SCOPE and "/" in model,
-        counts_cached_beside=spellings.CACHED_BESIDE.match(span.scope) is not None,
+        counts_cached_beside=spellings.CACHED_BESIDE.match(span.scope) is not None
+        or (span.scope == spellings.AGNO_SCOPE and provider in spellings.AGNO_CACHED_BESIDE),
         counts_reasoning_beside=spellings.REASONING_BESIDE.match(span.scope) is not None,
         hides_reasoning=total is not None
         and told.reasoning is None
-        and provider_of(_first(attributes, spellings.PROVIDER), model)[0] == spellings.GEMINI,
+        and provider_of(provider, model)[0] == spellings.GEMINI,
     )
     hour = settled.cache_write_1h
     return settled if hour is None else settled._replace(cache_write_1h=min(hour, settled.cache_write or 0) or None)
@@ -233,9 +235,16 @@ def _count(attributes: Attributes, names: Iterable[str]) -> int | None:
 
 def _first(attributes: Attributes, names: Iterable[str], placeholders: Collection[str] = ()) -> str | None:
     for name in names:
-        if (found := text(attributes.get(name))) and found not in placeholders:
+        if (found := text(_unquoted(attributes.get(name)))) and found not in placeholders:
             return found
     return None
+
+
+def _unquoted(value: Value) -> Value:
+    """Return a text without the quotes of JSON, in which MLflow writes every attribute."""
+    if isinstance(value, str) and len(value) > 2 and value[0] == value[-1] == '"':
+        return value[1:-1]
+    return value
 
 
 def _session(attributes: Attributes) -> str | None:
@@ -257,7 +266,9 @@ def _session(attributes: Attributes) -> str | None:
 def _response_id(attributes: Attributes) -> str | None:
     if (found := _first(attributes, spellings.RESPONSE_ID)) is not None:
         return found
-    shown_whole = attributes.get(spellings.RESPONSE_TEXT)
+    shown_whole = next(
+        (whole for name in spellings.RESPONSE_TEXTS if (whole := attributes.get(name)) is not None), None
+    )
     if isinstance(shown_whole, str):
         for pattern in spellings.RESPONSE_ID_IN_TEXT:
             if match := pattern.search(shown_whole[: spellings.MAX_TEXT]):

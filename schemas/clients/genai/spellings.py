@@ -1,8 +1,9 @@
 """Attribute names that producers of GenAI spans use: one table per meaning, in which the first name present counts.
 
 Sources: the GenAI semantic conventions of OpenTelemetry and their earlier versions, the attributes of OpenInference,
-OpenLLMetry, the Vercel AI SDK, LiteLLM, Pydantic AI, Copilot and Qwen Code as they send them, and the names in the
-source code of OpenLIT, Mastra and earlier versions of Semantic Kernel. docs/agents.md shows which producer uses which.
+OpenLLMetry, the Vercel AI SDK, LiteLLM, Pydantic AI, Copilot, Qwen Code, LangSmith, MLflow and BeeAI as they send them,
+and the names in the source code of OpenLIT, Mastra and earlier versions of Semantic Kernel. docs/agents.md shows which
+producer uses which.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ CACHE_READ: Final = (
     "gen_ai.usage.prompt_tokens_details.cache_read",
     "gen_ai.usage.input_tokens_details.cached_tokens",
     "llm.token_count.prompt_details.cache_input",
+    "metadata.usage.cached_prompt_tokens",
 )
 CACHE_WRITE: Final = (
     "gen_ai.usage.cache_write.input_tokens",
@@ -66,6 +68,7 @@ CACHE_WRITE: Final = (
     "gen_ai.usage.cache_write_tokens",
     "gen_ai.usage.cache_create_input_tokens",
     "gen_ai.usage.prompt_tokens_details.cache_write",
+    "metadata.usage.cached_creation_tokens",
 )
 CACHE_WRITE_1H: Final = ("anthropic.usage.cache_creation.ephemeral_1h_input_tokens",)
 """The part of the cache writes that lives for an hour."""
@@ -105,6 +108,7 @@ RESPONSE_MODEL: Final = (
     "llm.model_name",
     "embedding.model_name",
     "langfuse.observation.model.name",
+    "mlflow.llm.model",
 )
 REQUEST_MODEL: Final = (
     "gen_ai.request.model",
@@ -124,6 +128,7 @@ PROVIDER: Final = (
     "llm.provider",
     "ai.model.provider",
     "llm.system",
+    "mlflow.llm.provider",
 )
 RESPONSE_ID: Final = ("gen_ai.response.id", "ai.response.id", "response_id", "llm.response.id")
 FINISHED: Final = (
@@ -152,6 +157,9 @@ SESSION: Final = (
     "traceloop.association.properties.thread_id",
     "traceloop.association.properties.chat_id",
     "langfuse.session.id",
+    "langsmith.metadata.session_id",
+    "langsmith.metadata.thread_id",
+    "langsmith.metadata.conversation_id",
     "langsmith.trace.session_id",
     "conversation.id",
     "sessionId",
@@ -207,19 +215,21 @@ AI_SDK_LEAVES: Final = (".doGenerate", ".doStream", ".doEmbed")
 OTHER_LEAVES: Final[dict[str, frozenset[str] | None]] = {
     "llm.request.type": frozenset({"chat", "completion", "embedding"}),
     "langfuse.observation.type": frozenset({"generation", "embedding"}),
+    "mlflow.spanType": frozenset({"CHAT_MODEL", "LLM", "EMBEDDING"}),
     "request_data": None,
 }
 """Attributes of spans without an operation, and the values that stand for one request; None: each value does.
 
-They are OpenLLMetry's, Langfuse's and Logfire's."""
+They are OpenLLMetry's, Langfuse's, MLflow's and Logfire's."""
 
 HINT: Final = re.compile(
     rb"gen_ai\.|openinference\.|ai\.operationId|llm\.(?:token|usage|model|request)|ession(?:\.id|Id|_id|-id)"
-    rb"|langfuse\.observation|agent_trace_id"
+    rb"|langfuse\.observation|mlflow\.spanType|agent_trace_id"
 )
 """Matches the bytes of every span that may be relevant; a match does not mean that the span is relevant."""
 CONTEXT_HINT: Final = re.compile(
-    r"gen_ai\.|openinference\.|ai\.operationId|llm\.|ession(?:\.id|Id|_id|-id)|langfuse\.observation|agent_trace_id"
+    r"gen_ai\.|openinference\.|ai\.operationId|llm\.|ession(?:\.id|Id|_id|-id)|langfuse\.observation"
+    r"|mlflow\.spanType|agent_trace_id"
 )
 """The same among the names of a span's attributes."""
 
@@ -228,8 +238,8 @@ RESPONSE_ID_IN_TEXT: Final = (
     re.compile(r'"id"\s*:\s*"(chatcmpl-[\w-]{10,})"'),
     re.compile(r'"id"\s*:\s*"(msg_\w{10,})"'),
 )
-"""OpenInference does not send a response id, but includes the response as JSON: only the id is extracted from it."""
-RESPONSE_TEXT: Final = "output.value"
+"""OpenInference and MLflow do not send a response id, but include the response as JSON: only the id is extracted."""
+RESPONSE_TEXTS: Final = ("output.value", "mlflow.spanOutputs")
 MAX_TEXT: Final = 1 << 20
 """Maximum number of characters of such a text that are searched."""
 
@@ -240,6 +250,10 @@ CACHED_BESIDE: Final = re.compile(
     r"opentelemetry\.instrumentation\.(?:bedrock|botocore\.bedrock-runtime)$|openlit\.instrumentation\.(?:anthropic|bedrock)$"
 )
 """Scopes whose input does not include cached tokens, as the provider's own does not, and whose total hides it."""
+AGNO_SCOPE: Final = "openinference.instrumentation.agno"
+AGNO_CACHED_BESIDE: Final = frozenset({"Anthropic", "AwsBedrock", "AzureFoundry", "VertexAI"})
+"""Agno passes on the counts of each provider's API. These are its names of the APIs whose input leaves out cached
+tokens: Anthropic's own, wherever it is served, and Bedrock's."""
 REASONING_BESIDE: Final = re.compile(r"openlit\.instrumentation\.(?:google_ai_studio|vertexai)$")
 """Scopes whose output does not include reasoning, as Gemini's own does not, and which tell no total."""
 GEMINI: Final = "google"

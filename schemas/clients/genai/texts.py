@@ -1,8 +1,10 @@
 """Counts that producers write only into a text: JSON, or the repr of a Python dict. Nothing else of a text is kept.
 
 Sources, all read on telemetry of the real programs: LiteLLM's first exporter (`metadata.usage_object`), Logfire
-(`gen_ai.usage.raw` and `usage`), Langfuse (`langfuse.observation.usage_details`, where all counts are, under the
-provider's names or its own), and the Vercel AI SDK (`ai.response.providerMetadata`, with a member for the provider):
+(`gen_ai.usage.raw` and `usage`), LangSmith (`langsmith.metadata.usage_metadata`, with LangChain's names), Langfuse
+(`langfuse.observation.usage_details`, where all counts are, under the provider's names or its own), MLflow
+(`mlflow.chat.tokenUsage`, where all counts are), and the Vercel AI SDK (`ai.response.providerMetadata`, with a member
+for the provider):
 
     openai      version 4: cachedPromptTokens, reasoningTokens
     anthropic   version 4: cacheReadInputTokens, cacheCreationInputTokens beside an input that does not include them;
@@ -24,8 +26,8 @@ from tallystream.schemas.otlp.records import Attributes, Value
 
 MAX_TEXT: Final = 1 << 16
 """Maximum number of characters of a text that is read; usage takes some hundred."""
-USAGE_TEXTS: Final = ("gen_ai.usage.raw", "metadata.usage_object", "usage")
-ALL_COUNTS: Final = "langfuse.observation.usage_details"
+USAGE_TEXTS: Final = ("gen_ai.usage.raw", "metadata.usage_object", "usage", "langsmith.metadata.usage_metadata")
+ALL_COUNTS: Final = ("langfuse.observation.usage_details", "mlflow.chat.tokenUsage")
 PROVIDER_METADATA: Final = "ai.response.providerMetadata"
 DETAILED: Final = "ai.usage.inputTokenDetails.noCacheTokens"
 """Sent by versions of the AI SDK whose input includes cached tokens for every provider."""
@@ -40,14 +42,18 @@ _CACHE_READ: Final = (
     "cached_content_token_count",
     "input_cached_tokens",
     "input_cache_read",
+    "cache_read",
 )
 _CACHE_WRITE: Final = (
     "cache_write_tokens",
     "cache_creation_tokens",
     "cache_creation_input_tokens",
     "input_cache_creation",
+    "cache_creation",
 )
 _HOUR: Final = ("ephemeral_1h_input_tokens",)
+_LIFETIMES: Final = ("ephemeral_5m_input_tokens", *_HOUR)
+"""Parts of the cache writes. LangChain reports a whole of 0 beside them."""
 _REASONING: Final = (
     "reasoning_tokens",
     "reasoningTokens",
@@ -55,6 +61,7 @@ _REASONING: Final = (
     "thoughts_token_count",
     "output_reasoning_tokens",
     "output_reasoning",
+    "reasoning",
 )
 _TOTAL: Final = ("total", "total_tokens", "totalTokens", "total_token_count")
 _PAIR: Final = re.compile(r"'(\w{1,40})': (\d{1,16})\b")
@@ -67,7 +74,7 @@ def complete(counts: Counts, total: int | None, attributes: Attributes) -> tuple
     Texts that cannot be read, or that tell of another call, change nothing.
     """
     if counts.input is None:
-        if not (text := _short(attributes.get(ALL_COUNTS))):
+        if not (text := next((found for name in ALL_COUNTS if (found := _short(attributes.get(name)))), "")):
             return counts, total
         told = _members(text)
         counts = _filled(counts._replace(input=_told(told, _INPUT), output=_told(told, _OUTPUT)), told)
@@ -88,10 +95,15 @@ def _told(told: Mapping[str, int], names: Iterable[str]) -> int | None:
     return max((told[name] for name in names if name in told), default=None)
 
 
+def _written(told: Mapping[str, int]) -> int | None:
+    whole, parts = _told(told, _CACHE_WRITE), [told[name] for name in _LIFETIMES if name in told]
+    return max(whole or 0, sum(parts)) if parts else whole
+
+
 def _filled(counts: Counts, told: Mapping[str, int]) -> Counts:
     return counts._replace(
         cache_read=_told(told, _CACHE_READ) if counts.cache_read is None else counts.cache_read,
-        cache_write=_told(told, _CACHE_WRITE) if counts.cache_write is None else counts.cache_write,
+        cache_write=_written(told) if counts.cache_write is None else counts.cache_write,
         cache_write_1h=_told(told, _HOUR) if counts.cache_write_1h is None else counts.cache_write_1h,
         reasoning=_told(told, _REASONING) if counts.reasoning is None else counts.reasoning,
     )

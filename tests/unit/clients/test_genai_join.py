@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.examples import examples
-from tests.support.otlp_spans import MadeSpan, chat, sightings
+from tests.support.otlp_spans import Attribute, MadeSpan, chat, sightings
 
 from tallystream.schemas.clients.genai import Call, normalise
 from tallystream.schemas.clients.genai.join import unique_id
@@ -180,6 +180,23 @@ def test_call_of_which_one_instrumentation_knows_less_of_the_input_counts_once(k
         assert tokens(calls(whole, seen)) == [(100, 10)]
     assert len(calls(whole, twin("w", (known, 11)))) == 2, "another output"
     assert len(calls(whole, twin("w", (known + 1, 10)))) == 2, "another input"
+
+
+def test_call_of_which_one_instrumentation_counts_cached_tokens_beside_its_input_counts_once() -> None:
+    """Both know what was cached, but the input of one of them does not include it."""
+    cached: dict[str, Attribute] = {
+        "gen_ai.usage.cache_read.input_tokens": 30,
+        "gen_ai.usage.cache_write.input_tokens": 10,
+    }
+    whole = chat("c", (100, 10), attributes={"gen_ai.response.id": ID(1), **cached})
+    beside = twin("w", (60, 10), attributes=cached)
+    below = twin("w", (60, 10), attributes=cached, trace="t", parent="c")
+    for seen in (beside, below):
+        found = calls(whole, seen)
+        assert tokens(found) == [(100, 10)]
+        assert (found[0].event["cache_read"], found[0].event["input_uncached"]) == (30, 60)
+    fewer: dict[str, Attribute] = {"gen_ai.usage.cache_read.input_tokens": 20}
+    assert len(calls(whole, twin("w", (60, 10), attributes=fewer))) == 2, "another part was cached"
 
 
 def test_simultaneous_equal_calls_are_counted_per_instrumentation() -> None:

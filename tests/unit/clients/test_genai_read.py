@@ -137,6 +137,22 @@ def test_cached_tokens_are_counted_beside_an_input_without_them(scope: str) -> N
     assert (seen.input, seen.cache_read, seen.cache_write) == (170, 60, 10)
 
 
+@pytest.mark.parametrize(("provider", "whole"), [("Anthropic", 170), ("AwsBedrock", 170), ("OpenAI", 100)])
+def test_agno_counts_cached_tokens_as_each_provider_does(provider: str, whole: int) -> None:
+    """It passes on the counts of each API: OpenAI's input includes cached tokens, Anthropic's and Bedrock's do not."""
+    attributes: dict[str, Attribute] = {
+        "openinference.span.kind": "LLM",
+        "llm.provider": provider,
+        "llm.model_name": "claude-sonnet-4-5",
+        "llm.token_count.prompt": 100,
+        "llm.token_count.completion": 10,
+        "llm.token_count.prompt_details.cache_read": 60,
+        "llm.token_count.prompt_details.cache_write": 10,
+    }
+    seen = one(MadeSpan("c", attributes, scope="openinference.instrumentation.agno"))
+    assert (seen.input, seen.cache_read, seen.cache_write) == (whole, 60, 10)
+
+
 def test_reasoning_is_counted_beside_an_output_without_it() -> None:
     """OpenLIT passes on Gemini's output, which leaves out thoughts, and tells no total."""
     attributes: dict[str, Attribute] = {"gen_ai.usage.reasoning_tokens": 4}

@@ -13,6 +13,7 @@ from tests.support.otlp_spans import Attribute, MadeSpan, chat, sightings
 
 from tallystream.schemas.clients.genai import Sighting, normalise
 from tallystream.schemas.clients.genai.counts import Counts
+from tallystream.schemas.clients.genai.texts import ALL_COUNTS, PROVIDER_METADATA, USAGE_TEXTS
 
 
 def one(span: MadeSpan) -> Sighting:
@@ -119,6 +120,52 @@ def test_usage_of_logfire_fills_what_its_attributes_do_not_tell() -> None:
     assert (seen.kind, seen.cache_write, seen.cache_write_1h, seen.reasoning) == ("call", 50, 20, 4)
 
 
+@pytest.mark.parametrize(
+    ("details", "written", "hour"),
+    [
+        (
+            {"cache_read": 30, "cache_creation": 0, "ephemeral_5m_input_tokens": 15, "ephemeral_1h_input_tokens": 5},
+            20,
+            5,
+        ),
+        ({"cache_read": 30, "cache_creation": 20}, 20, None),
+        ({"cache_read": 30}, None, None),
+    ],
+)
+def test_details_of_langsmith_are_read_from_its_text(
+    details: dict[str, int], written: int | None, hour: int | None
+) -> None:
+    """Its attributes have input and output only; LangChain counts cache writes by their lifetime, or as a whole."""
+    usage = {"input_tokens": 90, "output_tokens": 20, "input_token_details": {"audio": 0, **details}}
+    usage["output_token_details"] = {"audio": 0, "reasoning": 7}
+    attributes: dict[str, Attribute] = {
+        "langsmith.metadata.usage_metadata": json.dumps(usage),
+        "langsmith.metadata.thread_id": "thread-7",
+        "langsmith.trace.session_id": "the-project",
+    }
+    seen = one(chat("c", (90, 20), scope="langsmith", attributes=attributes))
+    assert (seen.input, seen.output, seen.cache_read, seen.reasoning) == (90, 20, 30, 7)
+    assert (seen.cache_write, seen.cache_write_1h, seen.session) == (written, hour, "thread-7")
+
+
+@pytest.mark.parametrize(("kind", "read"), [("CHAT_MODEL", "call"), ("LLM", "call"), ("AGENT", "sum")])
+def test_spans_of_mlflow_are_read(kind: str, read: str) -> None:
+    """It writes every attribute as JSON, and the counts and the response only into texts."""
+    usage = {"input_tokens": 90, "output_tokens": 20, "cache_read_input_tokens": 30, "cache_creation_input_tokens": 10}
+    attributes: dict[str, Attribute] = {
+        "mlflow.spanType": json.dumps(kind),
+        "mlflow.chat.tokenUsage": json.dumps({**usage, "total_tokens": 110}),
+        "mlflow.llm.model": '"claude-sonnet-4-5"',
+        "mlflow.llm.provider": '"anthropic"',
+        "mlflow.spanOutputs": json.dumps({"id": "msg_1d17df0bc25a4a98943a640c", "content": "secret"}),
+    }
+    seen = one(MadeSpan("c", attributes, scope="mlflow.tracing.provider"))
+    assert (seen.kind, seen.input, seen.output, seen.cache_read, seen.cache_write) == (read, 90, 20, 30, 10)
+    assert (seen.response_id is None) == (read == "sum")
+    (call,) = normalise([seen])
+    assert (call.provider, call.event["model"]) == ("anthropic", "claude-sonnet-4-5")
+
+
 def test_group_of_an_agents_trace_is_its_session() -> None:
     """Logfire sends the group that the program gave; a group of anything else, such as a consumer, is no session."""
     attributes: dict[str, Attribute] = {"group_id": "thread-7"}
@@ -140,6 +187,6 @@ def test_unreadable_texts_change_nothing(shown: str) -> None:
         "gen_ai.usage.reasoning.output_tokens": 3,
         "gen_ai.usage.total_tokens": 110,
     }
-    names = ("usage", "gen_ai.usage.raw", "langfuse.observation.usage_details", "ai.response.providerMetadata")
+    names = (*USAGE_TEXTS, *ALL_COUNTS, PROVIDER_METADATA)
     seen = one(chat("c", (100, 10), attributes={**told, **dict.fromkeys(names, shown)}))
     assert (seen.input, seen.output, seen.cache_read, seen.cache_write, seen.reasoning) == (100, 10, 20, 5, 3)
