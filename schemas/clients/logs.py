@@ -82,7 +82,7 @@ def normalise_logs(body: bytes, encoding: Encoding, limits: Limits = LIMITS) -> 
     packs: dict[tuple[Any, ...], Pack] = {}
     same: dict[tuple[Any, ...], Pack] = {}
     places: dict[str, tuple[Pack, int]] = {}
-    aside = _Aside()
+    aside = RejectedRecords()
     resource: dict[str, Value] | None = None
     found: dict[str, str] = {}
     for record in logs.candidates:
@@ -159,7 +159,7 @@ def _usage(record: LogRecord, normaliser: Normaliser) -> Usage | None:
     return usage
 
 
-class _Aside:
+class RejectedRecords:
     """Rejected records, bounded: a sender must not be able to create an unlimited number of dead letters."""
 
     def __init__(self) -> None:
@@ -167,6 +167,7 @@ class _Aside:
         self._last: dict[Reason, int] = {}
 
     def add(self, rejected: Rejected) -> None:
+        """Keep a record, or count it in the last one of its reason."""
         place = self._last.get(rejected.reason)
         if place is None or len(self.kept) < MOST_REJECTED:
             self._last[rejected.reason] = len(self.kept)

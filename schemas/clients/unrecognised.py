@@ -1,7 +1,8 @@
 """Detects usage that no normaliser counts, so that a client that renames its event is reported instead of read as zero.
 
 A record is unrecognised usage when it has an attribute above 0 that is named like a token count, no normaliser accepted
-it, and its client does not list the event among those that repeat counts.
+it, and its client does not list the event among those that repeat counts. A span is, when none of its counts has a name
+that `genai/spellings.py` knows.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 from tallystream.schemas.clients.base import Normaliser, bounded, kept, plain
 from tallystream.schemas.clients.registry import ALL_FIELDS, repeats
-from tallystream.schemas.otlp.records import Broken, LogRecord, Value
+from tallystream.schemas.otlp.records import Attributes, Broken, LogRecord, Value
 
 _TOKEN_NAME: Final = re.compile(
     r"[tT]okens(?:[._-]?(?:[iI]n|[oO]ut))?$|[tT]okens?[._-]?[cC]ounts?$|[tT]oken_usage(?:[._-]|$)"
@@ -32,10 +33,15 @@ def unrecognised(record: LogRecord, normaliser: Normaliser | None) -> dict[str, 
     """
     if repeats(record, normaliser):
         return None
-    # a map is unordered, and a dead letter must be the same each time
-    names = sorted([name for name in record.attributes.names() if "oken" in name and is_token_name(name)])
-    counts = {bounded(name): plain(value) for name in names[:_MOST] if _positive(value := record.attributes.get(name))}
+    counts = token_counts(record.attributes)
     return (kept(record, ALL_FIELDS) | counts) if counts else None
+
+
+def token_counts(attributes: Attributes) -> dict[str, Any]:
+    """Return the attributes above 0 that are named like token counts."""
+    # a map is unordered, and a dead letter must be the same each time
+    names = sorted([name for name in attributes.names() if "oken" in name and is_token_name(name)])
+    return {bounded(name): plain(value) for name in names[:_MOST] if _positive(value := attributes.get(name))}
 
 
 def _positive(value: Value) -> bool:

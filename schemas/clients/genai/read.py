@@ -17,9 +17,10 @@ from tallystream.schemas.clients.attribution import attribution
 from tallystream.schemas.clients.base import bounded, shown, text
 from tallystream.schemas.clients.genai import spellings
 from tallystream.schemas.clients.genai.counts import Counts, settle
+from tallystream.schemas.clients.genai.rejected import kept, unknown_counts
 from tallystream.schemas.clients.genai.sighting import Kind, Sighting
 from tallystream.schemas.clients.genai.texts import complete
-from tallystream.schemas.clients.logs import Rejected
+from tallystream.schemas.clients.logs import Rejected, RejectedRecords
 from tallystream.schemas.clients.providers import provider_of
 from tallystream.schemas.clients.witnesses import SPAN_BYTES, SPAN_NAMES, Witnesses
 from tallystream.schemas.errors import InvalidBodyError, InvalidRecordError, Reason
@@ -70,12 +71,14 @@ def read_sightings(
     """
     read_spans = json_spans.read_spans if encoding is Encoding.JSON else protobuf_spans.read_spans
     spans = read_spans(body, _HINT if witnesses is None else _WITNESS_HINT, limits)
-    rejected: list[Rejected] = []
+    rejected = RejectedRecords()
     found: list[tuple[dict[str, Value], Sighting]] = []
     above: dict[tuple[str, str], str] = {}
+    undecodable = 0
     for span in spans.spans:
         if isinstance(span, BrokenSpan):
-            rejected.append(Rejected(Reason.UNDECODABLE, span.why, span.index, None, None, {}))
+            undecodable += 1
+            rejected.add(Rejected(Reason.UNDECODABLE, span.why, span.index, None, None, {}))
             continue
         if not span.is_identified:
             continue
@@ -89,14 +92,18 @@ def read_sightings(
             try:
                 seen = read_span(span, span.attributes)
             except InvalidRecordError as verdict:
-                rejected.append(_rejected(span, span.attributes, verdict))
+                rejected.add(_rejected(span, span.attributes, verdict.reason, verdict.message))
+            else:
+                if lost := unknown_counts(span.attributes):
+                    why = f"a span of {bounded(span.scope) or 'no scope'} carries token counts under unknown names"
+                    rejected.add(_rejected(span, span.attributes, Reason.UNRECOGNISED_USAGE, why, lost))
         if seen is not None:
             found.append((span.resource, seen))
         elif len(above) < MAX_NODES:
             above[span.trace_id, span.span_id] = span.parent_id
-    if rejected and len(rejected) == spans.records:
-        raise InvalidBodyError(f"the body is not a valid OTLP request: {rejected[0].detail}")
-    return SpansResult(spans.records, list(_packs(found, above)), rejected)
+    if undecodable and undecodable == spans.records:
+        raise InvalidBodyError(f"the body is not a valid OTLP request: {rejected.kept[0].detail}")
+    return SpansResult(spans.records, list(_packs(found, above)), rejected.kept)
 
 
 def read_span(span: Span, attributes: Attributes) -> Sighting | None:
@@ -316,32 +323,18 @@ def _costed_by_logs(span: Span, attributes: Attributes) -> bool:
     return spellings.COSTED_BY_LOGS.match(span.scope) is not None
 
 
-def _rejected(span: Span, attributes: Attributes, verdict: InvalidRecordError) -> Rejected:
+def _rejected(
+    span: Span, attributes: Attributes, reason: Reason, detail: str, counts: dict[str, Any] | None = None
+) -> Rejected:
     return Rejected(
-        verdict.reason,
-        verdict.message,
+        reason,
+        detail,
         span.index,
         _client(span),
         _session(attributes),
-        _kept(span, attributes),
+        kept(span, attributes) | (counts or {}),
         attribution(span.resource),
     )
-
-
-def _kept(span: Span, attributes: Attributes) -> dict[str, Any]:
-    """Return what a dead letter may keep of a span: known attribute names, numbers and ids."""
-    kept: dict[str, Any] = {}
-    for names in (spellings.INPUT, spellings.OUTPUT, spellings.CACHE_READ, spellings.CACHE_WRITE, spellings.REASONING):
-        for name in names:
-            value = attributes.get(name)
-            if isinstance(value, str):
-                kept[name] = bounded(value)[:40]
-            elif isinstance(value, int | float):
-                kept[name] = value
-    for name in (spellings.OPERATION, *spellings.RESPONSE_MODEL, *spellings.REQUEST_MODEL, *spellings.RESPONSE_ID):
-        if found := text(attributes.get(name)):
-            kept[name] = found
-    return kept | {"scope": bounded(span.scope), "trace_id": span.trace_id, "span_id": span.span_id}
 
 
 def _packs(found: list[tuple[dict[str, Value], Sighting]], above: dict[tuple[str, str], str]) -> Iterable[SightingPack]:

@@ -100,6 +100,8 @@ TOTAL: Final = (
 )
 """The producer's own total, which shows whether its counts include one another or are disjoint."""
 
+COUNTS: Final = frozenset((*INPUT, *OUTPUT, *CACHE_READ, *CACHE_WRITE, *CACHE_WRITE_1H, *REASONING, *TOTAL))
+
 RESPONSE_MODEL: Final = (
     "gen_ai.response.model",
     "ai.response.model",
@@ -225,11 +227,14 @@ They are OpenLLMetry's, Langfuse's, MLflow's and Logfire's."""
 HINT: Final = re.compile(
     rb"gen_ai\.|openinference\.|ai\.operationId|llm\.(?:token|usage|model|request)|ession(?:\.id|Id|_id|-id)"
     rb"|langfuse\.observation|mlflow\.spanType|agent_trace_id"
+    rb"|oken(?:s|[._-]?(?:[cC]ount|usage))"
 )
-"""Matches the bytes of every span that may be relevant; a match does not mean that the span is relevant."""
+"""Matches the bytes of every span that may be relevant; a match does not mean that the span is relevant.
+
+No alternative begins with a set of letters, which would make the search four times as slow."""
 CONTEXT_HINT: Final = re.compile(
     r"gen_ai\.|openinference\.|ai\.operationId|llm\.|ession(?:\.id|Id|_id|-id)|langfuse\.observation"
-    r"|mlflow\.spanType|agent_trace_id"
+    r"|mlflow\.spanType|agent_trace_id|oken"
 )
 """The same among the names of a span's attributes."""
 

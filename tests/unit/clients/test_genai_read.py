@@ -9,6 +9,7 @@ from tests.support.otlp_spans import Attribute, MadeSpan, chat, encode, read, re
 
 from tallystream.schemas.clients.genai import Sighting, normalise, spellings
 from tallystream.schemas.clients.genai.counts import Counts, settle
+from tallystream.schemas.clients.logs import MOST_REJECTED
 from tallystream.schemas.errors import InvalidBodyError, Reason
 from tallystream.schemas.otlp import Encoding
 
@@ -285,6 +286,40 @@ def test_invalid_count_becomes_a_dead_letter_without_affecting_others(value: flo
     assert refused.reason is Reason.INVALID_COUNTS
     assert "gen_ai.usage.input_tokens" in refused.detail
     assert [seen.span_id for pack in result.packs for seen in pack.sightings] == [chat("good").ids[1].hex()]
+
+
+@both_encodings
+def test_counts_under_unknown_names_become_a_dead_letter(encoding: Encoding) -> None:
+    """A producer with names of its own is reported instead of read as one without usage."""
+    unknown: dict[str, Attribute] = {"request.tokens_in": 70, "request.tokens": "90", "max_tokens": 500, "text": "hi"}
+    result = read([MadeSpan("new", unknown, scope="new.sdk"), chat("good")], encoding)
+    (lost,) = result.rejected
+    assert (lost.reason, lost.index) == (Reason.UNRECOGNISED_USAGE, 0)
+    assert "new.sdk" in lost.detail
+    assert {name: value for name, value in lost.record.items() if name in unknown} == {
+        "request.tokens_in": 70,
+        "request.tokens": "90",
+    }
+    assert [len(pack.sightings) for pack in result.packs] == [1]
+
+
+def test_other_counts_beside_known_ones_are_no_dead_letter() -> None:
+    """Steps and runs repeat details of the calls below them."""
+    step: dict[str, Attribute] = {"gen_ai.usage.cache_read.input_tokens": 0, "step.uncached_tokens": 70}
+    assert not read([MadeSpan("step", step), chat("good")]).rejected
+
+
+@pytest.mark.parametrize("wrong", [{"request.tokens": 70}, {"gen_ai.usage.input_tokens": -1}])
+def test_body_of_nothing_but_uncountable_spans_is_accepted(wrong: dict[str, Attribute]) -> None:
+    """The request is valid, so each of its spans is kept for itself, and the client is told nothing else."""
+    assert len(read([chat("c", None, attributes=wrong), chat("d", None, attributes=wrong)]).rejected) == 2
+
+
+def test_dead_letters_of_spans_are_bounded() -> None:
+    """A sender cannot create an unlimited number: further ones are counted in the last of their reason."""
+    spans = [chat(f"c{n}", attributes={"gen_ai.usage.input_tokens": -1}) for n in range(MOST_REJECTED + 5)]
+    found = read(spans).rejected
+    assert (len(found), found[-1].folded) == (MOST_REJECTED, 5)
 
 
 def test_whole_floats_are_accepted_as_counts() -> None:
