@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, Final
 
 from tallystream.schemas.clients.base import bounded, text
 from tallystream.schemas.clients.genai import spellings
 from tallystream.schemas.clients.unrecognised import token_counts
 from tallystream.schemas.otlp.records import Attributes
 from tallystream.schemas.otlp.spans import Span
+
+_OF_A_REQUEST: Final = re.compile(
+    r"(?:(?<![a-z])(?:in|out)|In|Out)(?:put)?(?![a-z])"
+    r"|[pP]rompt|[cC]ompletion|[gG]enerated|[tT]otal|[uU]sage|[cC]ache"
+)
+"""What only names of a request's counts contain. Spans of any program arrive here, and may count refresh tokens."""
 
 
 def unknown_counts(attributes: Attributes) -> dict[str, Any]:
@@ -17,7 +24,9 @@ def unknown_counts(attributes: Attributes) -> dict[str, Any]:
     A span with known names may have others beside them, such as steps that repeat the details of their calls.
     """
     found = token_counts(attributes)
-    return found if found and spellings.COUNTS.isdisjoint(attributes.names()) else {}
+    if not any(_OF_A_REQUEST.search(name) for name in found) or not spellings.COUNTS.isdisjoint(attributes.names()):
+        return {}
+    return found
 
 
 def kept(span: Span, attributes: Attributes) -> dict[str, Any]:

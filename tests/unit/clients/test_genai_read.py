@@ -307,9 +307,11 @@ def test_other_counts_beside_known_ones_are_no_dead_letter() -> None:
     """Steps and runs repeat details of the calls below them."""
     step: dict[str, Attribute] = {"gen_ai.usage.cache_read.input_tokens": 0, "step.uncached_tokens": 70}
     assert not read([MadeSpan("step", step), chat("good")]).rejected
+    other: dict[str, Attribute] = {"auth.refresh_tokens": 3, "login_tokens": 1}
+    assert not read([MadeSpan("login", other), chat("good")]).rejected, "not a request's"
 
 
-@pytest.mark.parametrize("wrong", [{"request.tokens": 70}, {"gen_ai.usage.input_tokens": -1}])
+@pytest.mark.parametrize("wrong", [{"request.output_tokens": 70}, {"gen_ai.usage.input_tokens": -1}])
 def test_body_of_nothing_but_uncountable_spans_is_accepted(wrong: dict[str, Attribute]) -> None:
     """The request is valid, so each of its spans is kept for itself, and the client is told nothing else."""
     assert len(read([chat("c", None, attributes=wrong), chat("d", None, attributes=wrong)]).rejected) == 2
