@@ -73,7 +73,7 @@ def settings_from(data_dir: Path | None = None, kafka: str | None = None) -> Set
     except ValidationError as exc:
         # Only the name and the rule are shown, because the value may be a secret.
         wrong = "; ".join(
-            f"{'.'.join(map(str, error['loc'])) or 'settings'}: {error['msg']}"
+            f"{'.'.join(map(str, error['loc'])) or 'settings'}: {error['msg'].removeprefix('Value error, ')}"
             for error in exc.errors(include_input=False, include_url=False)
         )
         raise UsageError(
@@ -82,7 +82,8 @@ def settings_from(data_dir: Path | None = None, kafka: str | None = None) -> Set
         ) from None
     except (OSError, ValueError) as exc:
         raise UsageError(
-            f"the settings file cannot be read: {exc}", "TALLYSTREAM_CONFIG must name a TOML file"
+            f"the settings file {os.environ.get('TALLYSTREAM_CONFIG', '')} cannot be read: {exc}",
+            "TALLYSTREAM_CONFIG must name a TOML file",
         ) from exc
 
 

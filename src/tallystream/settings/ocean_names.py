@@ -12,6 +12,7 @@ import json
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,10 @@ def _in_minutes(seconds: Any) -> float:
 class TomlWithout(TomlConfigSettingsSource):
     """The TOML file without the page's names, which `PageNames` reads."""
 
+    @override
+    def _read_file(self, file_path: Path | Traversable) -> dict[str, Any]:
+        return _parsed(file_path)
+
     def __call__(self) -> dict[str, Any]:
         """Return the settings of the file without the page's names."""
         heads = {name.split(".")[0] for name in NAMES}
@@ -156,7 +161,12 @@ class TomlWithout(TomlConfigSettingsSource):
 def _read(file: Path | None) -> dict[str, Any]:
     if file is None or not file.is_file():
         return {}
-    return tomllib.loads(file.read_text())
+    return _parsed(file)
+
+
+def _parsed(file: Path | Traversable) -> dict[str, Any]:
+    """Return a TOML file's contents. Some editors begin it with a byte order mark, which TOML does not allow."""
+    return tomllib.loads(file.read_text(encoding="utf-8-sig"))
 
 
 def _in_file(document: Mapping[str, object]) -> Iterator[tuple[str, Any]]:

@@ -17,7 +17,9 @@ from typing_extensions import override
 
 from tallystream.agents.ledger.config import LedgerPlace
 from tallystream.schemas.errors import UsageError
+from tallystream.settings.fields import ByteSize, Duration
 from tallystream.settings.ocean_names import PageNames, TomlWithout
+from tallystream.settings.service_links import WithoutServiceLinks
 from tallystream.streams.embedded import secret
 from tallystream.streams.embedded.jars import default_cache_dir
 from tallystream.streams.kafka.settings import KafkaSettings
@@ -43,7 +45,10 @@ def default_data_dir() -> Path:
 
 
 class Settings(BaseSettings):
-    """All settings. The string below each field documents it."""
+    """All settings. The string below each field documents it.
+
+    Durations are written as `15s`, `90m`, `24h`, `7d` or in ISO 8601, sizes as bytes or with a unit (`64MiB`).
+    """
 
     # Empty variables count as unset, because env files often list variables with nothing after the `=`.
     model_config = SettingsConfigDict(env_prefix="TALLYSTREAM_", env_ignore_empty=True, extra="forbid", frozen=True)
@@ -76,10 +81,10 @@ class Settings(BaseSettings):
     """Partitions of `usage`, its table and its rows. They cannot be changed after creation."""
     replication: int | None = Field(default=None, ge=1, le=15)
     """Replication factor of new topics; by default three if the cluster is set up for three brokers, otherwise one."""
-    lateness: timedelta = Field(default=timedelta(days=7), ge=timedelta(0))
-    """How long after its hour ended an event is still counted (ISO 8601 duration)."""
-    calls_hold: timedelta = Field(default=timedelta(seconds=15), gt=timedelta(0), le=timedelta(minutes=10))
-    """How long a model call that spans report waits for other spans of the same call (ISO 8601 duration). Spans
+    lateness: Duration = Field(default=timedelta(days=7), ge=timedelta(0))
+    """How long after its hour ended an event is still counted."""
+    calls_hold: Duration = Field(default=timedelta(seconds=15), gt=timedelta(0), le=timedelta(minutes=10))
+    """How long a model call that spans report waits for other spans of the same call. Spans
     that arrive later change no total, and their information on the call (session, cached tokens) is not added."""
     coverage: bool = True
     """Whether the gateway reads what clients' metrics and spans say of their usage, and compares it with what was
@@ -100,29 +105,29 @@ class Settings(BaseSettings):
     """`static`: a worker that restarts under its instance name gets its partitions back at once. The partitions of a
     worker that stops for good move after the session timeout. `dynamic`: a worker that stops hands over at once; after
     a crash its partitions move after the session timeout."""
-    worker_session_timeout: timedelta = Field(
+    worker_session_timeout: Duration = Field(
         default=timedelta(seconds=6), ge=timedelta(seconds=1), le=timedelta(minutes=30)
     )
-    """How long the group waits for a silent worker (ISO 8601 duration; by default brokers allow 6 s to 30 min). If it
+    """How long the group waits for a silent worker (by default brokers allow 6 s to 30 min). If it
     is longer than a restart takes, a restart moves no partitions. If it is shorter, the partitions of a worker that
     hangs move sooner."""
     worker_standby: bool = False
     """Keep copies of the partitions that other workers own, so that a worker that takes one over continues within
     seconds even if its former owner's disk is lost. Each such worker then has all of the state on its disk."""
-    spool_max_bytes: int = Field(default=1 << 30, ge=1 << 20)
+    spool_max_bytes: ByteSize = Field(default=1 << 30, ge=1 << 20)
     """Bytes the gateway's spool may hold before it answers 503."""
     grpc_port: int | None = Field(default=None, ge=0, le=65535)
     """Port of OTLP/gRPC; by default the one before the HTTP port; 0 turns gRPC off."""
     quota_requests: int = Field(default=0, ge=0)
     """Requests per second of one connection, with bursts of ten seconds' worth; requests above it get 429. 0: no
     limit. `connections create --quota` sets it for one connection. Note that Codex never repeats a refused request."""
-    quota_bytes: int = Field(default=0, ge=0)
+    quota_bytes: ByteSize = Field(default=0, ge=0)
     """Bytes of request bodies per second of one connection, likewise."""
-    quota_held_bytes: int = Field(default=192 << 20, ge=0)
+    quota_held_bytes: ByteSize = Field(default=192 << 20, ge=0)
     """Bytes of one connection's bodies in progress at any time, likewise."""
     quota_dead_letters: int = Field(default=100, ge=0)
     """Dead letters per second of one connection, likewise."""
-    max_body_bytes: int = Field(default=64 << 20, ge=1024)
+    max_body_bytes: ByteSize = Field(default=64 << 20, ge=1024)
     """Largest request body, after decompression."""
     openai_base_url: str = Field(default="https://api.openai.com/v1", pattern=r"^https?://[^@/?#\s]+(/[^?#\s]*)?$")
     """Base URL of OpenAI's API."""
@@ -142,17 +147,17 @@ class Settings(BaseSettings):
     """Sent as `OpenAI-Organization`, for keys of several organisations."""
     openai_project: str | None = Field(default=None, pattern=r"^[\x21-\x7e]+$")
     """Sent as `OpenAI-Project`."""
-    openai_interval: timedelta = Field(default=timedelta(minutes=120), ge=timedelta(seconds=1))
-    """Time between two polls (ISO 8601 duration)."""
+    openai_interval: Duration = Field(default=timedelta(minutes=120), ge=timedelta(seconds=1))
+    """Time between two polls."""
     openai_backfill: int = Field(default=0, ge=0, le=3650)
     """Days of history to fetch once; 0: the default of each resource (30 days)."""
     openai_resources: str | None = None
     """TOML or YAML files that add resources to poll, or change or disable built-in ones: paths of files or folders,
     separated by commas."""
-    openai_timeout: timedelta = Field(default=timedelta(seconds=30), gt=timedelta(0))
-    """How long one request to OpenAI may take (ISO 8601 duration)."""
-    openai_failover: timedelta = Field(default=timedelta(seconds=10), ge=timedelta(seconds=1))
-    """A standby poller takes over this long after the active one's last sign of life (ISO 8601 duration). Kafka's
+    openai_timeout: Duration = Field(default=timedelta(seconds=30), gt=timedelta(0))
+    """How long one request to OpenAI may take."""
+    openai_failover: Duration = Field(default=timedelta(seconds=10), ge=timedelta(seconds=1))
+    """A standby poller takes over this long after the active one's last sign of life. Kafka's
     minimum is 6 s unless the brokers allow less."""
     openai_proxy: SecretStr | None = None
     """Proxy URL for OpenAI; a secret, because it may contain a password."""
@@ -187,10 +192,10 @@ class Settings(BaseSettings):
     port_ownership: bool = True
     """Relate sessions to the teams, users and services of Port that their attribution names, if Port has them. None is
     ever created."""
-    port_resync: timedelta = Field(default=timedelta(days=1), ge=timedelta(seconds=1))
-    """Time between two comparisons of all entities with what was sent (ISO 8601 duration)."""
-    port_retention: timedelta | None = Field(default=None, ge=timedelta(days=1))
-    """Delete entities of hours, days and sessions that ended longer ago (ISO 8601 duration); unset: delete nothing."""
+    port_resync: Duration = Field(default=timedelta(days=1), ge=timedelta(seconds=1))
+    """Time between two comparisons of all entities with what was sent."""
+    port_retention: Duration | None = Field(default=None, ge=timedelta(days=1))
+    """Delete entities of hours, days and sessions that ended longer ago; unset: delete nothing."""
     port_samples: bool = False
     """Keep a sample of each kind of records in `data_dir`/samples, for `tallystream port mapping test`."""
     port_register: bool = True
@@ -198,10 +203,10 @@ class Settings(BaseSettings):
     port_send_samples: bool = False
     """Send a sample of each kind of records to Port, with secrets, addresses and users masked; Port's mapping editor
     shows them."""
-    port_timeout: timedelta = Field(default=timedelta(seconds=30), gt=timedelta(0))
-    """How long one request to Port may take (ISO 8601 duration)."""
-    port_failover: timedelta = Field(default=timedelta(seconds=10), ge=timedelta(seconds=1))
-    """A standby sink takes over this long after the active one's last sign of life (ISO 8601 duration). Kafka's minimum
+    port_timeout: Duration = Field(default=timedelta(seconds=30), gt=timedelta(0))
+    """How long one request to Port may take."""
+    port_failover: Duration = Field(default=timedelta(seconds=10), ge=timedelta(seconds=1))
+    """A standby sink takes over this long after the active one's last sign of life. Kafka's minimum
     is 6 s unless the brokers allow less."""
     port_proxy: SecretStr | None = None
     """Proxy URL for Port; a secret, because it may contain a password."""
@@ -224,8 +229,8 @@ class Settings(BaseSettings):
     """Groups whose members may make changes in the console (`proxy`), separated by commas. All others may only read."""
     console_hosts: str = ""
     """Host names of the console in addition to loopback's, separated by commas."""
-    console_session: timedelta = Field(default=timedelta(hours=12), ge=timedelta(minutes=1))
-    """How long a login to the console lasts (ISO 8601 duration)."""
+    console_session: Duration = Field(default=timedelta(hours=12), ge=timedelta(minutes=1))
+    """How long a login to the console lasts."""
 
     @classmethod
     @override
@@ -238,13 +243,14 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order the sources: flags, environment, file, and last the names of Port's page."""
+        environment = WithoutServiceLinks(settings_cls)
         file = os.environ.get("TALLYSTREAM_CONFIG")
         if file and not Path(file).is_file():
             # a typo here would silently ignore the file, for instance its certificate or its limits
-            raise FileNotFoundError(f"TALLYSTREAM_CONFIG names {file}, which does not exist")
+            raise FileNotFoundError("it does not exist")
         toml = (TomlWithout(settings_cls, Path(file)),) if file else ()
         page = PageNames(settings_cls, os.environ, Path(file) if file else None)
-        return (init_settings, env_settings, *toml, page)
+        return (init_settings, environment, *toml, page)
 
     @field_validator("openai_resources", "port_mapping", mode="before")
     @classmethod

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 
 from tallystream.schemas.errors import UsageError
+from tallystream.settings.forms import DURATIONS, duration
 
-_SHORT = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
-_ISO = re.compile(r"P(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -19,14 +17,10 @@ def parse_duration(text: str, option: str) -> timedelta:
         UsageError: the text has another form, or the duration is too long. The message names `option`.
 
     """
-    found = _SHORT.fullmatch(text.strip().lower()) or _ISO.fullmatch(text.strip().upper())
-    if found is not None and any(found.groups()):
-        weeks, days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
-        try:
-            return timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
-        except OverflowError:
-            pass
-    raise UsageError(f"{option}: {text!r} is not a valid duration", "durations look like 90m, 24h, 7d or PT24H")
+    found = duration(text)
+    if found is not None:
+        return found
+    raise UsageError(f"{option}: {text!r} is not a valid duration", DURATIONS)
 
 
 def parse_when(text: str, now_ns: int, option: str) -> int:
