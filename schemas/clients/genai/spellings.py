@@ -132,7 +132,7 @@ PROVIDER: Final = (
     "llm.system",
     "mlflow.llm.provider",
 )
-RESPONSE_ID: Final = ("gen_ai.response.id", "ai.response.id", "response_id", "llm.response.id")
+RESPONSE_ID: Final = ("gen_ai.response.id", "ai.response.id", "response_id", "llm.response.id", "gen_ai.response_id")
 FINISHED: Final = (
     "gen_ai.response.finish_reasons",
     "gen_ai.response.finish_reason",
@@ -201,7 +201,9 @@ LEAF_OPERATIONS: Final = frozenset(
         "generate_content",
         "embeddings",
         "embedding",
+        "embed",
         "responses",
+        "openai.responses.create",
         "acompletion",
         "atext_completion",
         "aresponses",

@@ -71,6 +71,8 @@ def test_response_id_is_not_used_as_session() -> None:
     [
         ({"gen_ai.operation.name": "chat"}, "call"),
         ({"gen_ai.operation.name": "embeddings"}, "call"),
+        ({"gen_ai.operation.name": "embed"}, "call"),
+        ({"gen_ai.operation.name": "openai.responses.create"}, "call"),
         ({"gen_ai.operation.name": "generate_content"}, "call"),
         ({"gen_ai.operation.name": "acompletion"}, "call"),
         ({"gen_ai.operation.name": "invoke_agent"}, "sum"),
