@@ -7,9 +7,9 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Final
 
-_SHORT: Final = re.compile(r"(?:(\d+)\s*w)?\s*(?:(\d+)\s*d)?\s*(?:(\d+)\s*h)?\s*(?:(\d+)\s*m)?\s*(?:(\d+)\s*s)?")
+_SHORT: Final = re.compile(r"(?:(\d+) ?w)? ?(?:(\d+) ?d)? ?(?:(\d+) ?h)? ?(?:(\d+) ?m)? ?(?:(\d+) ?s)?")
 _ISO: Final = re.compile(r"P(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
-_SIZE: Final = re.compile(r"(\d{1,20}(?:\.\d{1,20})?(?:e[+]?\d\d?)?)\s*([kmgt]i?)?b?")
+_SIZE: Final = re.compile(r"(\d{1,20}(?:\.\d{1,20})?(?:e[+]?\d\d?)?) ?([kmgt]i?)?b?")
 _UNITS: Final = {
     "": 1,
     "k": 10**3,
