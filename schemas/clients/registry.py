@@ -57,11 +57,11 @@ def costs(record: LogRecord, normaliser: Normaliser) -> bool:
 
 
 def _respelled(record: LogRecord, normaliser: Normaliser) -> bool:
-    """Whether the record names the event with another separator or in capitals: `claude-code.api_request`."""
+    """Whether the record names the event with another separator: `claude-code.api_request`."""
     event, full = _EVENTS[normaliser.client]
     for name in record.names:
         # most names are those of other events, and their length shows it
-        if (len(name) == len(event) or len(name) == len(full)) and _spelled(name).lower() in (event, full):
+        if (len(name) == len(event) or len(name) == len(full)) and _spelled(name) in (event, full):
             return True
     return False
 

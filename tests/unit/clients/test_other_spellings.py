@@ -378,9 +378,6 @@ def underscored(record: Record) -> Record:
         underscored(codex_response().having(event__name=None)),
         underscored(gemini_response(session__id="s-1", event__name=None)),
         response(event__name="claude-code.api_request"),
-        response(event__name="CLAUDE_CODE.API_REQUEST"),
-        response(event__name="API_REQUEST"),
-        codex_response().having(event__name="CODEX.SSE_EVENT"),
         gemini_response(session__id="s-1", event__name="gemini-cli.api_response"),
     ],
 )
