@@ -42,6 +42,7 @@ COMPILED = (
     "schemas/clients/payer.py",
     "schemas/clients/qwen_code.py",
     "schemas/clients/registry.py",
+    "schemas/clients/request_ids.py",
     "schemas/clients/unrecognised.py",
     "schemas/otlp/attributes.py",
     "schemas/otlp/json_attributes.py",

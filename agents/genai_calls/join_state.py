@@ -22,9 +22,10 @@ from typing import NamedTuple
 
 from tallystream.agents.genai_calls.alike import AlikeIndex
 from tallystream.schemas.clients.genai.calls import Call, call_of, unexplained_sums
-from tallystream.schemas.clients.genai.join import is_unread, join_calls, unique_id
+from tallystream.schemas.clients.genai.join import is_unread, join_calls
 from tallystream.schemas.clients.genai.sighting import Sighting
 from tallystream.schemas.clients.genai.tree import Key, Tree
+from tallystream.schemas.clients.request_ids import unique_id
 from tallystream.schemas.usage import TOKEN_COUNTS
 
 MAX_TRACE = 4096

@@ -38,14 +38,6 @@ _SURELY_SHORT: Final = MAX_TEXT_BYTES // 4
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _OUR_NAME: Final = re.compile(r"(?:codex|claude_code|gemini_cli)\.[a-z0-9_.]{1,64}", re.ASCII)
-_PLACEHOLDER: Final = re.compile(
-    r"(?:req(?:uest)?[_.:-]?)?(?:id[_.:-]?)?"
-    r"(?:|[0f]+(?:-[0f]+)*|[x*._?#-]+|unknown|undefined|none|null|nil|nan|n/?a|empty|missing|redacted|default|test|todo"
-    r"|placeholder|object object|true|false"
-    r"|(?:no|not)[ _-]?(?:set|available|provided|applicable|id|request[ _-]?id|found))",
-    re.ASCII,
-)
-"""Placeholders that clients send instead of an id: all zeros, `unknown`, `<nil>`, `[object Object]`, `req_unknown`."""
 _SAFE_DIGITS: Final = 16
 """A number with fewer digits is below 2**53."""
 _LONGEST_COUNT: Final = 40
@@ -141,14 +133,6 @@ def model_of(record: LogRecord, *names: str) -> str:
         if (found := text(record.resource.get(name))) is not None:
             return found
     return "unknown"
-
-
-def known(value: Value) -> str | None:
-    """Return an id as bounded text; None for a placeholder, which does not identify anything."""
-    found = text(value)
-    if found is None or _PLACEHOLDER.fullmatch(found.strip("<>[](){}\"'` ").casefold()):
-        return None
-    return found
 
 
 def text(value: Value) -> str | None:

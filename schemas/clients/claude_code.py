@@ -20,7 +20,6 @@ from tallystream.schemas.clients.base import (
     count,
     first,
     identity,
-    known,
     model_of,
     occurred_at,
     reported_usd,
@@ -29,6 +28,7 @@ from tallystream.schemas.clients.base import (
     text,
 )
 from tallystream.schemas.clients.payer import Payer, payer
+from tallystream.schemas.clients.request_ids import known
 from tallystream.schemas.otlp.records import LogRecord
 
 EVENT = "api_request"

@@ -2,7 +2,8 @@
 
 - The event `qwen-code.api_response` is the one that costs. Input includes cached, and unlike Gemini CLI's, output
   includes thoughts.
-- It has the provider's response id. Without one, all fields that distinguish two records form the identity.
+- It has the provider's response id. Without one, or with one that a server of local models gives to several responses,
+  all fields that distinguish two records form the identity.
 - It works with models of any provider, which only the model's name identifies.
 - Its spans and metrics repeat the same usage.
 """
@@ -16,7 +17,6 @@ from tallystream.schemas.clients.base import (
     Usage,
     count,
     identity,
-    known,
     model_of,
     nothing_counted,
     occurred_at,
@@ -26,6 +26,7 @@ from tallystream.schemas.clients.base import (
 )
 from tallystream.schemas.clients.payer import Payer, payer
 from tallystream.schemas.clients.providers import provider_of
+from tallystream.schemas.clients.request_ids import known, unique_id
 from tallystream.schemas.otlp.records import LogRecord
 
 EVENT = "qwen-code.api_response"
@@ -61,10 +62,11 @@ def normalise(record: LogRecord) -> Usage | None:
     session = session_of(record, "session.id", "session_id")
     provider, model = provider_of(None, model_of(record, "model"))
     prompt = text(attributes.get("prompt_id"))
-    response = known(attributes.get("response_id"))
+    response = attributes.get("response_id")
+    unique, named = unique_id(response), known(response)
     event: dict[str, Any] = {
-        "event_id": identity("qwen", response)
-        if response
+        "event_id": identity("qwen", unique)
+        if unique
         else identity(
             "qwen",
             session,
@@ -79,6 +81,7 @@ def normalise(record: LogRecord) -> Usage | None:
             text(attributes.get("duration_ms")),
             prompt,
             record.trace_id,
+            *((named,) if named else ()),
         ),
         "occurred_at": occurred_at(record),
         "model": model,

@@ -15,6 +15,7 @@ from tallystream.schemas.connections import Connection, hash_secret
 from tallystream.schemas.ingest import CONNECTION_HEADER
 from tallystream.streams.gateway.connections.cache import Grant, Registry
 from tallystream.streams.gateway.errors import RequestRefusedError
+from tallystream.streams.gateway.repeated import said_once
 from tallystream.streams.gateway.routes import RouteTarget
 from tallystream.streams.service.clock import Clock, utc
 
@@ -45,7 +46,7 @@ def credentials(target: RouteTarget, headers_id: str | None, authorization: str 
         RequestRefusedError: 401, the request has none.
 
     """
-    ingest_sha256 = target.ingest_sha256 or (hash_secret(headers_id) if headers_id else None)
+    ingest_sha256 = target.ingest_sha256 or (hash_secret(said_once(headers_id)) if headers_id else None)
     if ingest_sha256 is None:
         raise RequestRefusedError(
             401, f"no ingest id: use the URL that `connections create` printed, or the header {CONNECTION_HEADER}"
@@ -53,7 +54,7 @@ def credentials(target: RouteTarget, headers_id: str | None, authorization: str 
     bearer = None
     if authorization is not None:
         # OTEL_EXPORTER_OTLP_HEADERS is percent-encoded, which not every exporter decodes
-        scheme, _, secret = authorization.replace("%20", " ", 1).partition(" ")
+        scheme, _, secret = said_once(authorization).replace("%20", " ", 1).partition(" ")
         if scheme.lower() == "bearer":
             bearer = hash_secret(secret.strip())
     return Credentials(ingest_sha256, target.provider or "", bearer)

@@ -8,10 +8,11 @@ from typing import Any
 
 from tallystream.schemas.clients.base import bounded, identity
 from tallystream.schemas.clients.genai import spellings
-from tallystream.schemas.clients.genai.join import Group, is_part, join_calls, unique_id
+from tallystream.schemas.clients.genai.join import Group, is_part, join_calls
 from tallystream.schemas.clients.genai.sighting import Sighting
 from tallystream.schemas.clients.genai.tree import Key, Tree
 from tallystream.schemas.clients.providers import provider_of
+from tallystream.schemas.clients.request_ids import unique_id
 from tallystream.schemas.usage import MAX_SEEN_BY
 
 

@@ -13,30 +13,20 @@ Calls that were decided before (`known`) stay as they are: later sightings can o
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from tallystream.schemas.clients.genai.sighting import Sighting
 from tallystream.schemas.clients.genai.tree import Key, Tree
+from tallystream.schemas.clients.request_ids import unique_id
 
 TOLERANCE_NS = 2_000_000
 """Tolerance in ns: two instrumentations read the clock one after the other, and some only in milliseconds."""
-_PREFIX = re.compile(r"^[A-Za-z]+[-_]")
-MIN_ID = 12
-"""Minimum length of a response id after its prefix (`chatcmpl-`). Ollama's have three digits, which repeat."""
 
 Group = tuple[Sighting, ...]
 """Sightings of one call, the innermost first."""
 Likeness = tuple[str, str, int]
 """A process, what it counts, and how many."""
-
-
-def unique_id(response_id: str | None) -> str | None:
-    """Return a response id that identifies one call, None for one that is not unique."""
-    if response_id is None or len(_PREFIX.sub("", response_id)) < MIN_ID:
-        return None
-    return response_id
 
 
 def join_calls(tree: Tree, known: Iterable[Sequence[Key]] = ()) -> list[Group]:

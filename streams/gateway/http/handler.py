@@ -24,6 +24,7 @@ from tallystream.streams.gateway.errors import MAX_HEAD, NotDurableError, Reques
 from tallystream.streams.gateway.http import body as bodies
 from tallystream.streams.gateway.http.responses import Replies
 from tallystream.streams.gateway.metrics import Metrics
+from tallystream.streams.gateway.repeated import said_once
 from tallystream.streams.service.ops import Health
 
 _SIGNALS: dict[str, Signal] = {signal: signal for signal in get_args(Signal)}
@@ -179,7 +180,7 @@ def _encoding(request: web.BaseRequest) -> Encoding | None:
     if header is None:
         return None
     found = _ENCODINGS.get(header)
-    return found if found is not None else _ENCODINGS.get(header.partition(";")[0].strip().lower())
+    return found if found is not None else _ENCODINGS.get(said_once(header).partition(";")[0].strip().lower())
 
 
 def _where(exc: BaseException) -> str:

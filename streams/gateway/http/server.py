@@ -28,6 +28,7 @@ from tallystream.streams.gateway.http.handler import Handler
 from tallystream.streams.gateway.http.responses import Replies
 from tallystream.streams.gateway.http.tls import Certificate
 from tallystream.streams.gateway.metrics import Metrics
+from tallystream.streams.gateway.repeated import repeated_header
 from tallystream.streams.service.clock import Clock
 from tallystream.streams.service.log_throttle import LogThrottle
 
@@ -140,6 +141,8 @@ class _Connection(web.RequestHandler):
             raise ConnectionResetError
         if isinstance(exc, LineTooLong | _HeadTooLongError):
             refused = head_too_long()
+        elif (name := repeated_header(exc)) is not None:
+            refused = RequestRefusedError(status, f"more than one header {name}: send it once")
         elif status < 500:
             refused = RequestRefusedError(status, f"not a valid HTTP request: {HTTPStatus(status).phrase}")
         else:

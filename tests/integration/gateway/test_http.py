@@ -165,7 +165,9 @@ async def test_errors_are_a_status_message_in_the_requests_encoding(
     assert not any(secret in found[1] for secret in (INGEST_ID, GUARDED_ID, REVOKED_ID, BEARER, "guessed-id"))
 
 
-@pytest.mark.parametrize("content_type", [None, "", "text/plain", "application/grpc", "application/jsonx"])
+@pytest.mark.parametrize(
+    "content_type", [None, "", "text/plain", "application/grpc", "application/jsonx", "application/json, text/plain"]
+)
 async def test_other_content_types_are_415(
     gateway: Gateway, http: aiohttp.ClientSession, content_type: str | None
 ) -> None:
@@ -178,9 +180,16 @@ async def test_other_content_types_are_415(
 
 
 @pytest.mark.parametrize(
-    "content_type", ["APPLICATION/JSON", "application/json;charset=utf-8", "Application/Json ;x=y"]
+    "content_type",
+    [
+        "APPLICATION/JSON",
+        "application/json;charset=utf-8",
+        "Application/Json ;x=y",
+        "application/json, application/json",
+        "application/json; charset=utf-8,application/json; charset=utf-8",
+    ],
 )
-async def test_content_types_may_have_upper_case_and_parameters(
+async def test_content_types_may_have_upper_case_and_parameters_and_come_twice(
     gateway: Gateway, http: aiohttp.ClientSession, content_type: str
 ) -> None:
     headers = {"Content-Type": content_type}
@@ -305,6 +314,18 @@ async def test_stalled_request_gets_408(deployment: Deployment, tmp_path: Path) 
         await writer.wait_closed()
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b'"code":4' in answer
+
+
+async def test_header_that_may_not_come_twice_is_named(gateway: Gateway) -> None:
+    reader, writer = await asyncio.open_connection(*gateway.url.removeprefix("http://").split(":"))
+    kind = "Content-Type: application/json\r\n"
+    writer.write(f"POST {logs_path()} HTTP/1.1\r\nHost: x\r\n{kind}{kind}Content-Length: 2\r\n\r\n{{}}".encode())
+    answer = await asyncio.wait_for(reader.read(), ANSWER)
+    writer.close()
+    await writer.wait_closed()
+    assert answer.split()[1] == b"400"
+    assert b"more than one header Content-Type" in answer
+    assert INGEST_ID.encode() not in answer
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,11 @@ from tests.support.examples import examples
 from tests.support.otlp_spans import Attribute, MadeSpan, chat, sightings
 
 from tallystream.schemas.clients.genai import Call, normalise
-from tallystream.schemas.clients.genai.join import unique_id
 from tallystream.schemas.clients.providers import provider_of
 from tallystream.schemas.otlp import Encoding
 from tallystream.schemas.usage import UsageBatch
 
-ID = "chatcmpl-{:020d}".format
+ID = "chatcmpl-a{:019d}".format
 OTHER: dict[str, Any] = {"service.name": "litellm", "service.instance.id": "process-2"}
 
 
@@ -108,12 +107,36 @@ def test_cache_hit_of_a_gateway_adds_no_cost() -> None:
     assert tokens(calls(*again)) == [(100, 10)]
 
 
-def test_generic_response_id_joins_no_spans() -> None:
-    """Ollama's have three digits."""
-    spans = [chat(f"c{n}", trace=f"t{n}", attributes={"gen_ai.response.id": "chatcmpl-123"}) for n in range(2)]
-    assert len(calls(*spans)) == 2
-    assert unique_id("chatcmpl-123") is None
-    assert unique_id("msg_0123456789abcdef") is not None
+@pytest.mark.parametrize(
+    "response_id",
+    [
+        "chatcmpl-123",  # Ollama draws one of 999 numbers
+        "00000000-0000-0000-0000-000000000000",
+        "chatcmpl-00000000000000000000000000000000",
+        "resp_xxxxxxxxxxxxxxxxxxxxxxxx",
+        "[object Object]",
+        "not available",
+    ],
+)
+def test_generic_response_id_joins_no_spans(response_id: str) -> None:
+    """Servers that number their responses, or do not have ids, give the same one to different calls."""
+    spans = [chat(f"c{n}", trace=f"t{n}", attributes={"gen_ai.response.id": response_id}) for n in range(2)]
+    assert len({call.event["event_id"] for call in calls(*spans)}) == 2
+
+
+@pytest.mark.parametrize(
+    "response_id",
+    [
+        "msg_0123456789abcdef",
+        "chatcmpl-2EHCQqsRzdOlFskNehCMu2oOMTXhSjey",
+        "resp_0f1e2d3c4b5a69788796a5b4c3d2e1f0",
+        "0f000000-0000-0000-0000-0000000000a1",
+        "gen-1731234567-AbCdEfGhIjKl",
+    ],
+)
+def test_response_id_of_a_provider_joins_spans(response_id: str) -> None:
+    spans = [chat(f"c{n}", trace=f"t{n}", attributes={"gen_ai.response.id": response_id}) for n in range(2)]
+    assert len(calls(*spans)) == 1
 
 
 def test_nested_calls_with_equal_counts_are_one_call() -> None:

@@ -73,6 +73,12 @@ LOW, HIGH = (AT_NS & 0xFFFFFFFF), AT_NS >> 32
         ("2030-03-17 17:46:40.25 +0000 UTC", AT_NS + SECOND // 4),
         ("2030-03-17 17:46:40 UTC", AT_NS),
         ("Sun, 17 Mar 2030 17:46:40 GMT", AT_NS),
+        ("Sun Mar 17 2030 19:46:40 GMT+0200 (Eastern European Standard Time)", AT_NS),
+        ("Sun Mar 17 2030 14:46:40 GMT-0300", AT_NS),
+        ("2030-03-17 14:46:40.25 -0300 -03", AT_NS + SECOND // 4),
+        ("2030-03-17T18:46:40.25+01:00[Europe/Berlin]", AT_NS + SECOND // 4),
+        ("2030-03-17T17:46:40Z[UTC]", AT_NS),
+        (f" {AT_NS} ", AT_NS),
     ],
 )
 def test_times_are_read_in_other_forms(time: object, at_ns: int) -> None:

@@ -52,6 +52,20 @@ def test_response_id_is_the_identity() -> None:
     assert one["event_id"] != other["event_id"]
 
 
+@pytest.mark.parametrize(
+    "response_id",
+    ["chatcmpl-42", "chatcmpl-A1", "resp_123456", "17", "chatcmpl-00000000000000000000000000000000"],
+)
+def test_response_id_that_a_server_gives_again_joins_no_requests(response_id: str) -> None:
+    """Ollama draws one of 999 numbers, KoboldCpp has one id for all responses; a batch that comes again is the same."""
+    first = {**ATTRIBUTES, "response_id": response_id}
+    result = normalised(first, {**first, "input_token_count": 900, "duration_ms": 245})
+    assert not result.rejected
+    events = result.packs[0].events
+    assert len({event["event_id"] for event in events}) == 2
+    assert [event["event_id"] for event in normalised(first).packs[0].events] == [events[0]["event_id"]]
+
+
 def test_providers_in_one_session_give_separate_messages() -> None:
     """Prices depend on the provider of the message."""
     result = normalised(ATTRIBUTES, {**ATTRIBUTES, "response_id": "msg_0123456789abcdef", "model": "claude-haiku-4-5"})

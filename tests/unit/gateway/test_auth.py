@@ -98,3 +98,12 @@ def test_newest_record_replaces_a_connection_completely() -> None:
     cache.apply("codex-7f3a", None)
     assert cache.find(hash_secret("second")) is None
     assert len(cache) == 0
+
+
+@pytest.mark.parametrize("between", [",", ", "])
+def test_header_that_an_exporter_sends_twice_is_read_once(between: str) -> None:
+    """Swift's and JavaScript's exporters append the configured headers to those that they have set already."""
+    target = RouteTarget(None, None, "logs")
+    once = credentials(target, INGEST_ID, f"Bearer {BEARER}")
+    assert credentials(target, between.join([INGEST_ID] * 2), between.join([f"Bearer {BEARER}"] * 2)) == once
+    assert credentials(target, f"{INGEST_ID}{between}other", f"Bearer {BEARER}{between}Bearer other") != once
